@@ -1,0 +1,226 @@
+# Copyright (c) 2026, the pixels.sandbox authors
+# BSD-2-Clause (see LICENSES/BSD-2-Clause.txt)
+# SPDX-License-Identifier: BSD-2-Clause
+"""What backends and planners talk about: frozen data, the same for every backend."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+#: Values of Instance.kind, the mark of ownership (see docs of addressing).
+SANDBOX = "sandbox"
+
+#: Names of our keys, as the planners use them; a backend stores them in its own way.
+KEY_KIND = "kind"
+KEY_OWNER = "owner"
+KEY_EXPIRES = "expires"
+KEY_TTL = "ttl"
+KEY_HARDENING = "hardening"
+KEY_SOURCE = "source"
+KEY_BASE = "base"
+KEY_UNFINISHED = "unfinished"
+KEY_PROTECTED = "protected"
+LABEL_PREFIX = "label."
+
+#: Power states. A backend reports any other word of its server in lower case.
+RUNNING = "running"
+STOPPED = "stopped"
+FROZEN = "frozen"
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A folder of the server that is seen inside a sandbox."""
+
+    source: str
+    path: str
+    readonly: bool = True
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits of a sandbox; None is not given in a wish, and unlimited in a fact.
+
+    cpu counts processors, memory and disk are bytes, processes counts tasks.
+    """
+
+    cpu: int | None = None
+    memory: int | None = None
+    disk: int | None = None
+    processes: int | None = None
+
+
+@dataclass(frozen=True)
+class Instance:
+    """An instance as the server has it now.
+
+    name is bare; kind is None for an instance that is not ours. keys holds our own keys without their
+    prefix. hardening is what is in force by the configuration: the asked level, or "custom" when the keys of that level do not hold.
+    restart_required says that a running instance was changed in a way that its next start brings.
+    revision is the server's token for optimistic concurrency.
+    """
+
+    name: str
+    server_name: str
+    status: str
+    kind: str | None = None
+    type: str = "container"
+    keys: Mapping[str, str] = field(default_factory=dict)
+    limits: Limits = Limits()
+    hardening: str = "none"
+    isolated: bool = False
+    nesting: bool = False
+    autostart: bool | None = None
+    mounts: tuple[Mount, ...] = ()
+    profiles: tuple[str, ...] = ()
+    pool: str | None = None
+    network: str | None = None
+    location: str | None = None
+    project: str | None = None
+    image: str | None = None
+    addresses: tuple[str, ...] = ()
+    created_at: datetime | None = None
+    restart_required: bool = False
+    revision: str = ""
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The user's labels, sorted by key."""
+        return {
+            key.removeprefix(LABEL_PREFIX): value
+            for key, value in sorted(self.keys.items())
+            if key.startswith(LABEL_PREFIX)
+        }
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether its creation has not ended, or was broken off."""
+        return KEY_UNFINISHED in self.keys
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint of a sandbox; size is in bytes, None where the pool's driver cannot tell."""
+
+    label: str
+    created_at: datetime | None = None
+    expires_at: datetime | None = None
+    size: int | None = None
+    protected: bool = False
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image of the server's own store."""
+
+    fingerprint: str
+    aliases: tuple[str, ...] = ()
+    type: str = "container"
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """Where the image of a new sandbox comes from: a local alias or fingerprint, or a public server (server is its URL)."""
+
+    name: str
+    server: str | None = None
+    protocol: str = "simplestreams"
+
+
+@dataclass(frozen=True)
+class CloneSource:
+    """An instance (bare name), or one of its checkpoints, that a new sandbox is copied from."""
+
+    instance: str
+    label: str | None = None
+
+
+@dataclass(frozen=True)
+class InstanceSpec:
+    """A sandbox to be made. None leaves a choice to the profiles, the source of a clone, or the server."""
+
+    name: str
+    origin: ImageSource | CloneSource
+    keys: Mapping[str, str]
+    type: str = "container"
+    limits: Limits = Limits()
+    hardening: str = "standard"
+    nesting: bool | None = None
+    autostart: bool | None = None
+    mounts: tuple[Mount, ...] | None = None
+    profiles: tuple[str, ...] | None = None
+    pool: str | None = None
+    network: str | None = None
+    target: str | None = None
+
+
+@dataclass(frozen=True)
+class InstanceChange:
+    """What is to change on an existing sandbox; None leaves a field alone, a key set to None is removed."""
+
+    limits: Limits = Limits()
+    hardening: str | None = None
+    nesting: bool | None = None
+    autostart: bool | None = None
+    mounts: tuple[Mount, ...] | None = None
+    network: str | None = None
+    profiles: tuple[str, ...] | None = None
+    keys: Mapping[str, str | None] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        """Whether anything is to change at all."""
+        return self != InstanceChange()
+
+
+@dataclass(frozen=True)
+class ExecRequest:
+    """A command to run in a sandbox.
+
+    argv is the command; env, argv and stdin are secret: no backend shows them to other clients of its
+    server. user is a name or number as the guest knows it. output_limit caps each stream, in bytes; None is no cap.
+    """
+
+    argv: tuple[str, ...]
+    user: str = "root"
+    cwd: str | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    stdin: bytes = b""
+    output_limit: int | None = None
+
+
+@dataclass(frozen=True)
+class ExecResult:
+    """How a command ended."""
+
+    rc: int
+    stdout: bytes = b""
+    stderr: bytes = b""
+    stdout_truncated: bool = False
+    stderr_truncated: bool = False
+    timed_out: bool = False
+
+
+@dataclass(frozen=True)
+class FileInfo:
+    """A file, folder or link inside a sandbox; mode is the permission bits."""
+
+    type: str
+    mode: int
+    uid: int
+    gid: int
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a backend and its server can do; planners read it before they write."""
+
+    backend: str
+    server_version: str = ""
+    virtual_machines: bool = False
+    clustered: bool = False
+    mounts: bool = True
+    freeze: bool = True
+    cores: int = 1

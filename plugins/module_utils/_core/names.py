@@ -1,0 +1,79 @@
+# Copyright (c) 2026, the pixels.sandbox authors
+# BSD-2-Clause (see LICENSES/BSD-2-Clause.txt)
+# SPDX-License-Identifier: BSD-2-Clause
+"""The only place that knows how sandboxes, checkpoints and keys are called."""
+
+from __future__ import annotations
+
+import re
+
+from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import ConfigError
+
+PREFIX = "px-"
+#: Names that other parts of the collection give to their own instances.
+RESERVED = ("gateway",)
+RESERVED_PREFIXES = ("base-", "build-")
+#: Incus allows 63 characters for an instance, and three of them are the prefix.
+NAME_LENGTH = 63 - len(PREFIX)
+
+_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
+_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,61}")
+_KEY = re.compile(r"[a-z0-9](?:[a-z0-9_.-]{0,61}[a-z0-9])?")
+_ENV = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def bare(name: str) -> str:
+    """Return the name as users write it: one px- in front is understood, never doubled."""
+    return name.removeprefix(PREFIX)
+
+
+def sandbox_name(name: str) -> str:
+    """Return the bare name of a sandbox, or raise ConfigError when it is illegal or reserved."""
+    short = bare(name)
+    if not _NAME.fullmatch(short) or len(short) > NAME_LENGTH:
+        raise ConfigError(
+            f"name {name!r} is not legal: up to {NAME_LENGTH} lower-case letters, digits and inner hyphens"
+        )
+    if short in RESERVED or short.startswith(RESERVED_PREFIXES):
+        raise ConfigError(
+            f"name {name!r} is reserved: gateway, base-* and build-* belong to the collection's own instances"
+        )
+    return short
+
+
+def server_name(name: str) -> str:
+    """Return what the instance is called on the server."""
+    return PREFIX + bare(name)
+
+
+def checkpoint_label(label: str, option: str = "label") -> str:
+    """Return the label, or raise ConfigError naming the option when it is illegal."""
+    if not _LABEL.fullmatch(label):
+        raise ConfigError(
+            f"{option} {label!r} is not legal: up to 62 letters, digits, dots, underscores and hyphens, "
+            "beginning with a letter or digit"
+        )
+    return label
+
+
+def label_key(key: str) -> str:
+    """Return the key of a sandbox label, or raise ConfigError when it is illegal."""
+    if not _KEY.fullmatch(key):
+        raise ConfigError(
+            f"labels: key {key!r} is not legal: up to 63 lower-case letters, digits and inner '_', '.', '-'"
+        )
+    return key
+
+
+def env_name(name: str) -> str:
+    """Return the name of an environment variable, or raise ConfigError when it is illegal."""
+    if not _ENV.fullmatch(name):
+        raise ConfigError(f"env: {name!r} is not the name of an environment variable")
+    return name
+
+
+def printable(option: str, text: str) -> str:
+    """Return the text, or raise ConfigError naming the option when it has control characters."""
+    if any(ord(char) < 32 or ord(char) == 127 for char in text):
+        raise ConfigError(f"{option} {text!r} has control characters")
+    return text
