@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import BinaryIO
 
+from ansible_collections.pixels.sandbox.plugins.module_utils._core.accounts import Account
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.deadline import Deadline
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import (
     Capabilities,
@@ -89,7 +90,11 @@ class Backend(ABC):
         """
 
     @abstractmethod
-    def lost_by_restore(self, name: str, label: str) -> tuple[str, ...]:
+    def is_whole(self, instance: Instance, label: str) -> bool:
+        """Say whether a checkpoint that is listed has its disk: a server killed while making it can leave it hollow."""
+
+    @abstractmethod
+    def lost_by_restore(self, instance: Instance, label: str) -> tuple[str, ...]:
         """Return the labels that the pool's driver would delete when it restores C(label)."""
 
     @abstractmethod
@@ -99,6 +104,10 @@ class Backend(ABC):
     @abstractmethod
     def execute(self, name: str, request: ExecRequest, deadline: Deadline) -> ExecResult:
         """Run a command and wait for its end; when the deadline is over it and what it started are killed."""
+
+    @abstractmethod
+    def account(self, name: str, user: str) -> Account:
+        """Return an account of the guest by name or number; ConfigError when there is none."""
 
     @abstractmethod
     def read_file(self, name: str, path: str, target: BinaryIO) -> FileInfo:

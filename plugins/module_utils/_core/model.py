@@ -20,6 +20,7 @@ KEY_TTL = "ttl"
 KEY_HARDENING = "hardening"
 KEY_SOURCE = "source"
 KEY_BASE = "base"
+#: Its value is the time at which the creation began, a slash, and a random word that no other creation has.
 KEY_UNFINISHED = "unfinished"
 KEY_PROTECTED = "protected"
 LABEL_PREFIX = "label."

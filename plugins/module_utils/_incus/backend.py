@@ -1,0 +1,520 @@
+# Copyright (c) 2026, the pixels.sandbox authors
+# BSD-2-Clause (see LICENSES/BSD-2-Clause.txt)
+# SPDX-License-Identifier: BSD-2-Clause
+"""Incus as a backend: the primitives of the interface over the client."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, BinaryIO
+
+from ansible_collections.pixels.sandbox.plugins.module_utils._backend.base import Backend
+from ansible_collections.pixels.sandbox.plugins.module_utils._core import accounts, names
+from ansible_collections.pixels.sandbox.plugins.module_utils._core.deadline import Deadline
+from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import (
+    ApiError,
+    ConfigError,
+    Conflict,
+    NotFound,
+    OperationFailed,
+    PixelsError,
+)
+from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import (
+    KEY_HARDENING,
+    KEY_UNFINISHED,
+    RUNNING,
+    Capabilities,
+    Checkpoint,
+    CloneSource,
+    ExecRequest,
+    ExecResult,
+    FileInfo,
+    Image,
+    ImageSource,
+    Instance,
+    InstanceChange,
+    InstanceSpec,
+)
+from ansible_collections.pixels.sandbox.plugins.module_utils._incus import execution, files, hardening, identity, wire
+from ansible_collections.pixels.sandbox.plugins.module_utils._incus.client import Client
+from ansible_collections.pixels.sandbox.plugins.module_utils._incus.endpoint import endpoint_from
+from ansible_collections.pixels.sandbox.plugins.module_utils._incus.transport import (
+    DirectTransport,
+    PylxdTransport,
+    Transport,
+)
+
+#: Pool and bridge that the role incus_host makes.
+OUR_POOL, OUR_NETWORK = "pixels", "pixels0"
+#: Keys of the host's own NIC that belong to one instance and not to its clones.
+_PERSONAL = ("hwaddr", "ipv4.address", "ipv6.address", "host_name")
+#: What a restart of the guest brings, of the keys that we set.
+_AT_RESTART = frozenset({"raw.lxc", "security.nesting", "security.privileged"}) | {
+    key for key in hardening.MANAGED if key.startswith(("security.syscalls.", "security.idmap."))
+}
+_READ_TRIES = 5
+
+Record = dict[str, Any]
+
+
+def incus_backend(options: Mapping[str, object], direct: bool = False) -> IncusBackend:
+    """Return the backend that the options name; direct leaves pylxd out, for what must be quick."""
+    endpoint = endpoint_from(options)
+    return IncusBackend((DirectTransport if direct else PylxdTransport)(endpoint), endpoint.project)
+
+
+class IncusBackend(Backend):
+    """An Incus server, or one project of it."""
+
+    def __init__(self, transport: Transport, project: str = "") -> None:
+        self._client = Client(transport)
+        self._project = project or "default"
+        self._server_record: Record | None = None
+
+    # -- what there is
+
+    def capabilities(self) -> Capabilities:
+        """Return what the server can do."""
+        server = self._server()
+        environment = server["environment"]
+        resources = self._client.get("/1.0/resources")
+        return Capabilities(
+            backend="incus",
+            server_version=environment["server_version"],
+            virtual_machines="qemu" in environment["driver"],
+            clustered=bool(environment["server_clustered"]),
+            cores=int(resources["cpu"]["total"]),
+        )
+
+    def list_instances(self, addresses: bool = True) -> tuple[Instance, ...]:
+        """Return the px- instances of the project, sorted by name."""
+        records = self._read("/1.0/instances", recursion="2" if addresses else "1")
+        ours = [record for record in records if record["name"].startswith(names.PREFIX)]
+        return tuple(self._instance(record) for record in sorted(ours, key=lambda record: str(record["name"])))
+
+    def get_instance(self, name: str) -> Instance | None:
+        """Return the instance called px-<name>, with its addresses."""
+        try:
+            record = self._read(self._path(name), recursion="1")
+        except NotFound:
+            return None
+        return self._instance(record)
+
+    def list_images(self) -> tuple[Image, ...]:
+        """Return the images of the server's store."""
+        return tuple(wire.image_from_wire(record) for record in self._client.get("/1.0/images", recursion="1"))
+
+    # -- making and changing
+
+    def create_instance(self, spec: InstanceSpec, deadline: Deadline) -> None:
+        """Make a stopped sandbox from an image or as a clone; see the interface."""
+        wanted = self._wanted(spec)
+        try:
+            self._create(spec, wanted, deadline)
+            if isinstance(spec.origin, CloneSource):
+                identity.give_identity(self._client, names.server_name(spec.name))
+            self._finish(spec, wanted, deadline)
+        except (OperationFailed, ApiError) as exc:
+            if not isinstance(exc, Conflict):
+                self._discard(spec)
+            raise
+
+    def update_instance(self, instance: Instance, change: InstanceChange, deadline: Deadline) -> None:
+        """Change the instance if it still is what was read."""
+        record, etag = self._fetch(instance.name)
+        for _ in range(_READ_TRIES):
+            if wire.revision(record) != instance.revision:
+                raise Conflict(f"{instance.name} was changed by somebody else meanwhile", 412, "PUT", self._path(instance.name))
+            try:
+                self._put(instance.name, self._changed(record, change), etag, deadline)
+                return
+            except Conflict:
+                # a restart changes the ETag too: only a change of what we manage is a conflict
+                record, etag = self._fetch(instance.name)
+        raise Conflict(f"{instance.name} keeps being changed by somebody else", 412, "PUT", self._path(instance.name))
+
+    def set_power(self, name: str, action: str, deadline: Deadline, force: bool = False) -> None:
+        """Do start, stop, restart, freeze or unfreeze."""
+        if action in ("start", "restart"):
+            self._finish_restore(name, deadline)
+        body = {"action": action, "timeout": max(1, int(deadline.left())), "force": force, "stateful": False}
+        self._client.run("PUT", f"{self._path(name)}/state", body, deadline, f"{action} {name}")
+
+    def delete_instance(self, name: str, deadline: Deadline) -> None:
+        """Delete a stopped instance with its checkpoints."""
+        self._client.run("DELETE", self._path(name), None, deadline, f"delete {name}")
+        self._drop_journal(name)
+
+    # -- checkpoints
+
+    def list_checkpoints(self, name: str) -> tuple[Checkpoint, ...]:
+        """Return the checkpoints, oldest first."""
+        record, _etag = self._fetch(name)
+        keys = {key.removeprefix(wire.KEYS): value for key, value in record["config"].items()}
+        protected = wire.protected_labels(keys)
+        snapshots = self._read(f"{self._path(name)}/snapshots", recursion="1")
+        ordered = sorted(snapshots, key=lambda snapshot: str(snapshot["created_at"]))
+        return tuple(wire.checkpoint_from_wire(snapshot, protected) for snapshot in ordered)
+
+    def create_checkpoint(self, name: str, label: str, expires_at: datetime | None, deadline: Deadline) -> None:
+        """Take a checkpoint of the disk."""
+        body: Record = {"name": label, "stateful": False}
+        if expires_at:
+            body["expires_at"] = wire.time_to_wire(expires_at)
+        self._client.run("POST", f"{self._path(name)}/snapshots", body, deadline, f"checkpoint {label} of {name}")
+
+    def delete_checkpoint(self, name: str, label: str, deadline: Deadline) -> None:
+        """Delete a checkpoint."""
+        path = f"{self._path(name)}/snapshots/{label}"
+        self._client.run("DELETE", path, None, deadline, f"delete checkpoint {label} of {name}")
+
+    def is_whole(self, instance: Instance, label: str) -> bool:
+        """Say whether a checkpoint has a disk: a server that was killed while it made one can leave the record alone."""
+        kind = "virtual-machine" if instance.type == "vm" else "container"
+        path = f"/1.0/storage-pools/{instance.pool}/volumes/{kind}/{instance.server_name}/snapshots/{label}"
+        return self._client.find(path) is not None
+
+    def restore_checkpoint(self, instance: Instance, label: str, deadline: Deadline) -> None:
+        """Put the disk back and keep everything else.
+
+        The server turns keys, limits and devices back too. What they are now is first written to a profile that
+        no instance uses, since a profile is made at once and outlives a restore; a run that is killed in between is finished
+        by the next start or restore, before the sandbox can run with what it had long ago.
+        """
+        name = instance.name
+        record, etag = self._fetch(name)
+        if self._journal(name) is None:
+            journal = {field: record[field] for field in ("config", "devices", "profiles", "description")}
+            body = {
+                "name": self._journal_name(name),
+                "description": f"What {instance.server_name} gets back after a restore",
+                "config": {"user.pixels.journal": json.dumps(journal)},
+            }
+            self._client.request("POST", "/1.0/profiles", json=body)
+        try:
+            self._client.run("PUT", self._path(name), {"restore": label}, deadline, f"restore {label} of {name}", etag)
+        finally:
+            # also after a failure: the server may have turned the keys back and failed at the disk
+            self._finish_restore(name, deadline.restarted())
+
+    def lost_by_restore(self, instance: Instance, label: str) -> tuple[str, ...]:
+        """Return the labels that the pool's driver would delete."""
+        if self._client.get(f"/1.0/storage-pools/{instance.pool}")["driver"] != "zfs":
+            return ()
+        labels = [checkpoint.label for checkpoint in self.list_checkpoints(instance.name)]
+        return tuple(labels[labels.index(label) + 1 :]) if label in labels else ()
+
+    # -- inside
+
+    def execute(self, name: str, request: ExecRequest, deadline: Deadline) -> ExecResult:
+        """Run a command and wait for its end."""
+        account = self.account(name, request.user)
+        env = {**account.environment, **request.env}
+        complete = replace(request, env=env, cwd=request.cwd or account.home)
+        return execution.execute(self._client, names.server_name(name), complete, (account.uid, account.gid), deadline)
+
+    def account(self, name: str, user: str) -> accounts.Account:
+        """Return an account of the guest; ConfigError when there is none of that name."""
+        if user in ("root", "0"):
+            return accounts.ROOT
+        passwd = io.BytesIO()
+        try:
+            self.read_file(name, accounts.PASSWD, passwd)
+        except NotFound as exc:
+            if self._client.find(self._path(name)) is None:
+                raise
+            raise ConfigError(f"user {user!r}: {name} has no {accounts.PASSWD}") from exc
+        account = accounts.find_account(passwd.getvalue().decode("utf-8", "replace"), user)
+        if account is None:
+            raise ConfigError(f"user {user!r} does not exist in {name}")
+        return account
+
+    def read_file(self, name: str, path: str, target: BinaryIO) -> FileInfo:
+        """Copy a file out of the sandbox."""
+        return files.read_file(self._client, names.server_name(name), path, target)
+
+    def write_file(
+        self, name: str, path: str, source: BinaryIO, mode: int | None = None, uid: int = 0, gid: int = 0
+    ) -> None:
+        """Copy an open binary file into the sandbox."""
+        files.write_file(self._client, names.server_name(name), path, source, mode, uid, gid)
+
+    def delete_file(self, name: str, path: str) -> None:
+        """Delete a file in the sandbox."""
+        files.delete_file(self._client, names.server_name(name), path)
+
+    def close(self) -> None:
+        """Close what is open."""
+        self._client.transport.close()
+
+    # -- private: reading
+
+    @staticmethod
+    def _path(name: str) -> str:
+        return f"/1.0/instances/{names.server_name(name)}"
+
+    def _server(self) -> Record:
+        if self._server_record is None:
+            self._server_record = dict(self._client.get("/1.0"))
+        return self._server_record
+
+    def _instance(self, record: Record) -> Instance:
+        return wire.instance_from_wire(record, self._project)
+
+    def _read(self, path: str, **params: str) -> Any:
+        """Read records with their state; the server fails with 500 when a guest comes or goes at that very moment."""
+        for _ in range(_READ_TRIES):
+            try:
+                return self._client.get(path, **params)
+            except NotFound:
+                raise
+            except ApiError as exc:
+                if exc.code != 500:
+                    raise
+                Deadline(1).pause(0.1, "read again")
+        return self._client.get(path, **params)
+
+    def _fetch(self, name: str) -> tuple[Record, str]:
+        found = self._client.find(self._path(name))
+        if found is None:
+            raise NotFound(f"{name} is not there", 404, "GET", self._path(name))
+        return dict(found[0]), found[1]
+
+    # -- private: creating
+
+    def _wanted(self, spec: InstanceSpec) -> Record:
+        """Return configuration, devices and profiles of a new sandbox, all in full."""
+        limits, level = spec.limits, spec.hardening
+        config = {**hardening.LEVELS[level]}
+        source: Record = {"config": {}, "devices": {}, "profiles": ["default"]}
+        if isinstance(spec.origin, CloneSource):
+            source = self._clone_source(spec.origin)
+            config = {
+                **{key: value for key, value in source["config"].items() if key.startswith(("image.", "limits."))},
+                **config,
+            }
+        config.update(wire.limits_to_wire(limits))
+        if level != "none":
+            config.setdefault("limits.processes", str(hardening.DEFAULT_PROCESSES))
+        nesting = spec.nesting
+        if nesting is None:
+            nesting = source["config"].get(hardening.NESTING) == "true"
+        config[hardening.NESTING] = "true" if nesting else "false"
+        if spec.autostart is not None:
+            config["boot.autostart"] = "true" if spec.autostart else "false"
+        config.update({f"{wire.KEYS}{key}": value for key, value in spec.keys.items()})
+        profiles = list(source["profiles"] if spec.profiles is None else spec.profiles)
+        devices = self._devices(spec, profiles, source["devices"])
+        devices.update(wire.mounts_to_wire(spec.mounts or ()))
+        return {"config": config, "devices": devices, "profiles": profiles}
+
+    def _clone_source(self, origin: CloneSource) -> Record:
+        found = self._client.find(self._path(origin.instance))
+        if found is None:
+            raise ConfigError(f"clone_from: there is no sandbox {origin.instance}")
+        return dict(found[0])
+
+    def _devices(self, spec: InstanceSpec, profiles: list[str], inherited: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+        """Return root disk and NIC: as given, as the source has them, as the profiles have them, or ours."""
+        given: dict[str, Mapping[str, str]] = {}
+        for profile in profiles:
+            found = self._client.find(f"/1.0/profiles/{profile}")
+            if found is None:
+                there = ", ".join(sorted(entry["name"] for entry in self._client.get("/1.0/profiles", recursion="1")))
+                raise ConfigError(f"profiles: there is no profile {profile}; there are: {there}")
+            given.update(found[0]["devices"])
+        devices: dict[str, dict[str, str]] = {}
+        own = {name: dict(device) for name, device in inherited.items()}
+        root = next((d for d in own.values() if d.get("type") == "disk" and d.get("path") == "/"), None)
+        profile_root = next((d for d in given.values() if d.get("type") == "disk" and d.get("path") == "/"), None)
+        disk = spec.limits.disk
+        if disk is None and spec.hardening == "strict" and not (root or {}).get("size"):
+            disk = hardening.STRICT_DISK
+        if spec.pool or disk is not None or root or not profile_root:
+            devices[wire.ROOT] = {"type": "disk", "path": "/", **(profile_root or {}), **(root or {})}
+            if spec.pool:
+                devices[wire.ROOT]["pool"] = spec.pool
+            if "pool" not in devices[wire.ROOT]:
+                devices[wire.ROOT]["pool"] = self._only("pool", "/1.0/storage-pools", OUR_POOL)
+            if disk is not None:
+                devices[wire.ROOT]["size"] = str(disk)
+        nic_name, nic = wire.managed_nic(own)
+        if spec.network:
+            devices[wire.NIC] = {"type": "nic", "name": wire.NIC, "network": spec.network}
+        elif nic:
+            devices[nic_name] = {key: value for key, value in nic.items() if key not in _PERSONAL}
+        elif not wire.managed_nic(given)[0]:
+            network = self._only("network", "/1.0/networks", OUR_NETWORK)
+            devices[wire.NIC] = {"type": "nic", "name": wire.NIC, "network": network}
+        for option, path, device in (("pool", "/1.0/storage-pools", wire.ROOT), ("network", "/1.0/networks", wire.NIC)):
+            wanted = devices.get(device, {}).get(option)
+            if wanted and self._client.find(f"{path}/{wanted}") is None:
+                there = ", ".join(self._names(option, path)) or "none"
+                raise ConfigError(f"{option}: there is no {option} {wanted}; there are: {there}")
+        return devices
+
+    def _names(self, option: str, path: str) -> list[str]:
+        entries = self._client.get(path, recursion="1")
+        return sorted(entry["name"] for entry in entries if option == "pool" or entry.get("managed"))
+
+    def _only(self, option: str, path: str, ours: str) -> str:
+        """Return the pool or network to use where nobody named one."""
+        there = self._names(option, path)
+        if ours in there:
+            return ours
+        if len(there) == 1:
+            return there[0]
+        if not there:
+            raise ConfigError(f"{option}: the server has none; the role incus_host makes one")
+        raise ConfigError(f"{option} is not given, and the server has several: {', '.join(there)}")
+
+    def _create(self, spec: InstanceSpec, wanted: Record, deadline: Deadline) -> None:
+        body: Record = {
+            "name": names.server_name(spec.name),
+            "type": "virtual-machine" if spec.type == "vm" else "container",
+            "source": self._source(spec.origin),
+            **wanted,
+        }
+        params = {"target": spec.target} if spec.target else {}
+        try:
+            self._client.run("POST", "/1.0/instances", body, deadline, f"create {spec.name}", params=params)
+        except ApiError as exc:
+            # a name that is taken has no number of its own among the answers
+            there = self.get_instance(spec.name)
+            if there and there.keys.get(KEY_UNFINISHED) != spec.keys[KEY_UNFINISHED]:
+                raise Conflict(f"the name {spec.name} is taken", 409, exc.method, exc.path) from exc
+            self._explain_origin(spec, exc)
+            raise
+
+    @staticmethod
+    def _source(origin: ImageSource | CloneSource) -> Record:
+        if isinstance(origin, CloneSource):
+            source = names.server_name(origin.instance)
+            return {
+                "type": "copy",
+                "source": f"{source}/{origin.label}" if origin.label else source,
+                "instance_only": True,
+            }
+        if origin.server:
+            return {
+                "type": "image",
+                "mode": "pull",
+                "server": origin.server,
+                "protocol": origin.protocol,
+                "alias": origin.name,
+            }
+        return {"type": "image", "alias": origin.name}
+
+    def _explain_origin(self, spec: InstanceSpec, exc: PixelsError) -> None:
+        """Raise a ConfigError where the image or the checkpoint is what is missing."""
+        origin = spec.origin
+        if isinstance(origin, CloneSource):
+            if origin.label is None:
+                return
+            labels = [checkpoint.label for checkpoint in self.list_checkpoints(origin.instance)]
+            if origin.label not in labels:
+                there = ", ".join(labels) or "none"
+                raise ConfigError(
+                    f"clone_from: {origin.instance} has no checkpoint {origin.label}; it has: {there}"
+                ) from exc
+        elif not origin.server:
+            images = self.list_images()
+            if not any(origin.name in image.aliases or image.fingerprint.startswith(origin.name) for image in images):
+                there = ", ".join(sorted(alias for image in images for alias in image.aliases)) or "none"
+                raise ConfigError(f"image: the server has no image {origin.name}; its aliases are: {there}") from exc
+
+    def _finish(self, spec: InstanceSpec, wanted: Record, deadline: Deadline) -> None:
+        """Leave just what was wanted: a copy brings keys of its source along, and all carry the mark of being unfinished."""
+        record, etag = self._fetch(spec.name)
+        kept = {
+            key: value for key, value in record["config"].items() if key.startswith(("volatile.", "image."))
+        }
+        config = {**kept, **wanted["config"]}
+        del config[f"{wire.KEYS}{KEY_UNFINISHED}"]
+        self._put(spec.name, {**record, **wanted, "config": config}, etag, deadline)
+
+    def _discard(self, spec: InstanceSpec) -> None:
+        """Remove what a failed creation left, if it is this very creation's."""
+        with contextlib.suppress(PixelsError):
+            found = self.get_instance(spec.name)
+            if found and found.keys.get(KEY_UNFINISHED) == spec.keys[KEY_UNFINISHED]:
+                self.delete_instance(spec.name, Deadline(60))
+
+    # -- private: changing
+
+    def _put(self, name: str, record: Record, etag: str, deadline: Deadline) -> None:
+        fields = ("architecture", "config", "devices", "ephemeral", "profiles", "stateful", "description")
+        body = {field: record[field] for field in fields if field in record}
+        self._client.run("PUT", self._path(name), body, deadline, f"update {name}", etag)
+
+    def _changed(self, record: Record, change: InstanceChange) -> Record:
+        config: dict[str, str] = dict(record["config"])
+        devices = {name: dict(device) for name, device in record["devices"].items()}
+        before = dict(config)
+        if change.hardening is not None:
+            for key in hardening.MANAGED:
+                config.pop(key, None)
+            config.update(hardening.LEVELS[change.hardening])
+            config[wire.KEYS + KEY_HARDENING] = change.hardening
+            if change.hardening != "none":
+                config.setdefault("limits.processes", str(hardening.DEFAULT_PROCESSES))
+        config.update(wire.limits_to_wire(change.limits))
+        if change.nesting is not None:
+            config[hardening.NESTING] = "true" if change.nesting else "false"
+        if change.autostart is not None:
+            config["boot.autostart"] = "true" if change.autostart else "false"
+        for key, value in change.keys.items():
+            if value is None:
+                config.pop(wire.KEYS + key, None)
+            else:
+                config[wire.KEYS + key] = value
+        if change.limits.disk is not None:
+            root = devices.setdefault(wire.ROOT, dict(self._expanded_root(record)))
+            root["size"] = str(change.limits.disk)
+        if change.network is not None:
+            devices[wire.NIC] = {"type": "nic", "name": wire.NIC, "network": change.network}
+        if change.mounts is not None:
+            devices = {name: device for name, device in devices.items() if not name.startswith(wire.MOUNT)}
+            devices.update(wire.mounts_to_wire(change.mounts))
+        if record["status"].lower() == RUNNING and any(before.get(key) != config.get(key) for key in _AT_RESTART):
+            config[wire.RESTART_AFTER] = record["last_used_at"]
+        profiles = record["profiles"] if change.profiles is None else list(change.profiles)
+        return {**record, "config": config, "devices": devices, "profiles": profiles}
+
+    @staticmethod
+    def _expanded_root(record: Record) -> Mapping[str, str]:
+        devices: Mapping[str, Mapping[str, str]] = record["expanded_devices"]
+        return next(device for device in devices.values() if device.get("type") == "disk" and device.get("path") == "/")
+
+    # -- private: the journal of a restore
+
+    @staticmethod
+    def _journal_name(name: str) -> str:
+        return f"{names.server_name(name)}-restore"
+
+    def _journal(self, name: str) -> Record | None:
+        found = self._client.find(f"/1.0/profiles/{self._journal_name(name)}")
+        text = found[0]["config"].get("user.pixels.journal") if found else None
+        return dict(json.loads(text)) if text else None
+
+    def _finish_restore(self, name: str, deadline: Deadline) -> None:
+        """Give a sandbox back what a restore turned back, if there is a restore that has not ended."""
+        journal = self._journal(name)
+        if journal is None:
+            return
+        record, etag = self._fetch(name)
+        volatile = {key: value for key, value in record["config"].items() if key.startswith("volatile.")}
+        kept = {key: value for key, value in journal["config"].items() if not key.startswith("volatile.")}
+        # the MAC belongs to what the sandbox is now, the rest of the volatile keys to the disk that it has now
+        macs = {key: value for key, value in journal["config"].items() if key.endswith(".hwaddr")}
+        self._put(name, {**record, **journal, "config": {**volatile, **macs, **kept}}, etag, deadline)
+        self._drop_journal(name)
+
+    def _drop_journal(self, name: str) -> None:
+        with contextlib.suppress(NotFound):
+            self._client.request("DELETE", f"/1.0/profiles/{self._journal_name(name)}")

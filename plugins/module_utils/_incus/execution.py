@@ -1,0 +1,274 @@
+# Copyright (c) 2026, the pixels.sandbox authors
+# BSD-2-Clause (see LICENSES/BSD-2-Clause.txt)
+# SPDX-License-Identifier: BSD-2-Clause
+"""Commands in a guest, over websockets, with nothing of them in sight of other clients of the server."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ansible_collections.pixels.sandbox.plugins.module_utils._core.deadline import Deadline
+from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import (
+    ConfigError,
+    OperationFailed,
+    PixelsError,
+)
+from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import ExecRequest, ExecResult
+from ansible_collections.pixels.sandbox.plugins.module_utils._incus.client import Client
+
+if TYPE_CHECKING:
+    import websocket
+
+#: What every exec request shows in the server's list of operations. The command itself comes as lines on standard
+#: input: a letter, then text in which backslash sequences stand for what a line cannot hold. Without its last
+#: line, X, nothing runs.
+WRAPPER = r"""set -f
+unset CDPATH
+while IFS= read -r line; do
+  text=${line#?}
+  case $text in *\\*) text=$(printf '%b.' "$text"); text=${text%.} ;; esac
+  case $line in
+    E*) export "$text" ;;
+    D*) cd "$text" || exit 126 ;;
+    A*) set -- "$@" "$text" ;;
+    X*) unset line text OLDPWD; exec "$@" ;;
+  esac
+done
+exit 126
+"""
+#: Ends what carries the mark in its environment and all that came from it. Stopped first, so that nothing
+#: forks away while the others are looked for.
+KILLER = r"""set -f
+IFS= read -r mark
+case $mark in ''|*[!0-9a-f]*) exit 1 ;; esac
+parents() {
+  for pid in $(set +f; cd /proc && printf '%s ' [0-9]*); do
+    stat=
+    read -r stat 2>/dev/null < "/proc/$pid/stat" || [ -n "$stat" ] || continue
+    set -- ${stat##*) }
+    printf '%s %s\n' "$pid" "$2"
+  done
+}
+round=0
+while [ "$round" -lt 25 ]; do
+  round=$((round + 1))
+  found=' '
+  for file in $(set +f; grep -las "PIXELS_EXEC_ID=$mark" /proc/[0-9]*/environ); do
+    pid=${file#/proc/}
+    found="$found${pid%/environ} "
+  done
+  more=1
+  while [ "$more" = 1 ]; do
+    more=0
+    tree=$(parents)
+    while read -r pid parent; do
+      case $found in *" $pid "*) continue ;; esac
+      case $found in *" $parent "*) found="$found$pid "; more=1 ;; esac
+    done <<END
+$tree
+END
+    for pid in $found; do kill -STOP "$pid" 2>/dev/null; done
+  done
+  [ "$found" = ' ' ] && exit 0
+  for pid in $found; do kill -KILL "$pid" 2>/dev/null; done
+  sleep 0.05 2>/dev/null || sleep 1
+done
+exit 1
+"""
+MARK = "PIXELS_EXEC_ID"
+_KILL_SECONDS = 20.0
+_STREAM_CHUNK = 1 << 16
+#: Time for the last output to come in after a process has ended or was killed.
+_DRAIN_SECONDS = 10.0
+
+
+def execute(
+    client: Client, server_name: str, request: ExecRequest, ids: tuple[int, int], deadline: Deadline
+) -> ExecResult:
+    """Run a command in a guest as the numeric user and group, and wait for its end.
+
+    When the deadline is over the process and what it started are killed, and the result says timed_out.
+    """
+    mark = secrets.token_hex(16)
+    stdin = header(request, {MARK: mark}) + request.stdin
+    with _Session(client, server_name, WRAPPER, ids) as session:
+        streams = session.stream(stdin, request.output_limit)
+        ended = session.finished(deadline)
+        if not ended:
+            _kill(client, server_name, mark)
+            session.finished(Deadline(_DRAIN_SECONDS))
+        streams.drain(_DRAIN_SECONDS)
+        rc = session.rc() if ended else -1
+    out, err = streams.out, streams.err
+    return ExecResult(rc, bytes(out.kept), bytes(err.kept), out.truncated, err.truncated, not ended)
+
+
+def header(request: ExecRequest, extra: Mapping[str, str]) -> bytes:
+    """Return the lines that tell the wrapper what to run; ConfigError for what no process can be given."""
+    lines = [f"E{_encoded('env', f'{name}={value}')}" for name, value in {**request.env, **extra}.items()]
+    if request.cwd:
+        # a relative path that begins with a hyphen would be an option of cd
+        cwd = request.cwd if request.cwd.startswith("/") else f"./{request.cwd}"
+        lines.append(f"D{_encoded('cwd', cwd)}")
+    lines += [f"A{_encoded('argv', item)}" for item in request.argv]
+    return "".join(f"{line}\n" for line in [*lines, "X"]).encode("utf-8", "surrogateescape")
+
+
+def _encoded(option: str, text: str) -> str:
+    if "\0" in text:
+        raise ConfigError(f"{option} has a NUL character, which no process can be given")
+    return text.replace("\\", "\\\\").replace("\n", "\\0012")
+
+
+def _kill(client: Client, server_name: str, mark: str) -> None:
+    """End what carries the mark; what cannot be killed is the guest's own end."""
+    try:
+        with _Session(client, server_name, KILLER, (0, 0)) as session:
+            session.stream(f"{mark}\n".encode(), 0)
+            session.finished(Deadline(_KILL_SECONDS))
+    except PixelsError:
+        # the guest went down, and its processes with it
+        return
+
+
+class _Stream:
+    """One output of a command, read to its end and kept up to a limit."""
+
+    def __init__(self, limit: int | None) -> None:
+        self.kept = bytearray()
+        self.limit = limit
+        self.truncated = False
+
+    def add(self, data: bytes) -> None:
+        """Keep what still fits."""
+        room = len(data) if self.limit is None else max(0, self.limit - len(self.kept))
+        self.kept += data[:room]
+        self.truncated = self.truncated or room < len(data)
+
+
+class _Streams:
+    """The threads that feed a command and read from it."""
+
+    def __init__(self, sockets: Mapping[str, websocket.WebSocket], stdin: bytes, limit: int | None) -> None:
+        self.out, self.err = _Stream(limit), _Stream(limit)
+        self._readers = [
+            threading.Thread(target=_read, args=(sockets["1"], self.out), daemon=True),
+            threading.Thread(target=_read, args=(sockets["2"], self.err), daemon=True),
+        ]
+        self.threads = [*self._readers, threading.Thread(target=_feed, args=(sockets["0"], stdin), daemon=True)]
+        for thread in self.threads:
+            thread.start()
+
+    def drain(self, seconds: float) -> None:
+        """Wait until both outputs have ended; a child left in the background may hold them open for ever."""
+        deadline = Deadline(seconds)
+        for thread in self._readers:
+            thread.join(deadline.left())
+
+
+class _Session:
+    """One exec operation with its sockets, closed in every case."""
+
+    def __init__(self, client: Client, server_name: str, script: str, ids: tuple[int, int]) -> None:
+        self._client = client
+        self._sockets: dict[str, websocket.WebSocket] = {}
+        self._streams: _Streams | None = None
+        body = {
+            "command": ["/bin/sh", "-c", script, "pixels"],
+            "environment": {},
+            "wait-for-websocket": True,
+            "interactive": False,
+            "user": ids[0],
+            "group": ids[1],
+        }
+        path = f"/1.0/instances/{server_name}/exec"
+        operation = client.request("POST", path, json=body).json()["metadata"]
+        self._id = str(operation["id"])
+        self._ended: dict[str, Any] | None = None
+        try:
+            for name, secret in sorted(operation["metadata"]["fds"].items(), reverse=True):
+                target = f"/1.0/operations/{self._id}/websocket"
+                self._sockets[name] = client.transport.websocket(target, {"secret": secret})
+                self._sockets[name].settimeout(None)
+        except PixelsError:
+            self.close()
+            raise
+
+    def __enter__(self) -> _Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def stream(self, stdin: bytes, limit: int | None) -> _Streams:
+        """Start to feed the command and to read from it."""
+        self._streams = _Streams(self._sockets, stdin, limit)
+        return self._streams
+
+    def finished(self, deadline: Deadline) -> bool:
+        """Wait for the end of the command; say whether it came before the deadline."""
+        while True:
+            self._ended = self._client.poll(self._id, deadline.slice(20))
+            if self._ended is not None:
+                return True
+            if deadline.left() <= 0:
+                return False
+
+    def rc(self) -> int:
+        """Return the exit code; OperationFailed when the server could not run the command at all."""
+        operation = self._ended or {}
+        result = operation.get("metadata")
+        if isinstance(result, dict) and isinstance(result.get("return"), int):
+            return int(result["return"])
+        raise OperationFailed(f"the command could not be run: {operation.get('err') or 'the guest went down'}")
+
+    def close(self) -> None:
+        """Close the sockets and wait for the threads on them."""
+        for stream in self._sockets.values():
+            with contextlib.suppress(OSError):
+                stream.sock.shutdown(socket.SHUT_RDWR)
+        if self._streams:
+            for thread in self._streams.threads:
+                thread.join(5)
+        for stream in self._sockets.values():
+            stream.shutdown()
+        self._sockets = {}
+
+
+def _frames(stream: websocket.WebSocket) -> Iterator[bytes]:
+    """Yield what comes in until the other side says, in one of its ways, that this is all."""
+    import websocket
+
+    while True:
+        try:
+            opcode, data = stream.recv_data()
+        except (websocket.WebSocketException, OSError, AttributeError):
+            # AttributeError: closed by the other thread while this one was about to read
+            return
+        if opcode != websocket.ABNF.OPCODE_BINARY:
+            return
+        yield data
+
+
+def _read(stream: websocket.WebSocket, sink: _Stream) -> None:
+    for data in _frames(stream):
+        sink.add(data)
+
+
+def _feed(stream: websocket.WebSocket, data: bytes) -> None:
+    """Send standard input; a process that ends without reading it is no failure."""
+    import websocket
+
+    view = memoryview(data)
+    try:
+        for start in range(0, len(view), _STREAM_CHUNK):
+            stream.send_binary(bytes(view[start : start + _STREAM_CHUNK]))
+        # an empty text message is the API's end of file
+        stream.send("")
+    except (websocket.WebSocketException, OSError, AttributeError):
+        return

@@ -1,0 +1,315 @@
+# Copyright (c) 2026, the pixels.sandbox authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Measure the collection beside the raw API and beside community.general, in one run on one machine.
+
+Environment: PIXELS_BENCH_REFERENCE is the bin folder of a virtual environment with ansible-core and
+community.general; PIXELS_TEST_IMAGE is the alias of the guest image. Everything happens in a throw-away project.
+The last line is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import secrets
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from floor import Floor
+
+OURS = Path(sys.executable).parent
+REFERENCE = Path(os.environ.get("PIXELS_BENCH_REFERENCE", OURS))
+IMAGE = os.environ.get("PIXELS_TEST_IMAGE", "pixels/debian/13")
+PROJECT = f"pxbench-{secrets.token_hex(3)}"
+#: btrfs cleans up after deletions in the background and slows what follows.
+SETTLE_SECONDS = 8
+MEMORY_MIB = 200
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison; ratio is ours over the reference."""
+
+    name: str
+    ours_s: float
+    reference: str
+    reference_s: float
+    target: str
+    met: bool
+
+    def shown(self) -> dict[str, object]:
+        """Return the row as the closing line has it."""
+        ratio = round(self.ours_s / self.reference_s, 3) if self.reference_s else None
+        return {
+            "name": self.name,
+            "ours_s": round(self.ours_s, 3),
+            "reference": self.reference,
+            "reference_s": round(self.reference_s, 3),
+            "ratio": ratio,
+            "target": self.target,
+            "met": self.met,
+        }
+
+
+def say(text: str) -> None:
+    """Print progress beside the result."""
+    print(text, file=sys.stderr, flush=True)
+
+
+class Play:
+    """Runs of ansible-playbook, timed as a user would see them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.peak_mib = 0.0
+
+    def run(self, tasks: list[dict[str, object]], bin_folder: Path = OURS, inventory: str = "localhost,") -> float:
+        """Run one play and return its wall-clock seconds; peak_mib is the largest process of its tree."""
+        # the hosts of an inventory bring their own connection, which is stronger than the play's
+        book = [{"hosts": "all", "connection": "local", "gather_facts": False, "tasks": tasks}]
+        path = self.folder / "play.yml"
+        path.write_text(json.dumps(book))
+        env = {
+            **os.environ,
+            "ANSIBLE_PIPELINING": "true",
+            "ANSIBLE_LOCALHOST_WARNING": "false",
+            "ANSIBLE_HOST_KEY_CHECKING": "false",
+            "INCUS_PROJECT": PROJECT,
+        }
+        output = self.folder / "output"
+        with output.open("wb") as sink:
+            begin = time.monotonic()
+            process = subprocess.Popen(
+                [bin_folder / "ansible-playbook", "-i", inventory, path],
+                stdout=sink,
+                stderr=sink,
+                stdin=subprocess.DEVNULL,
+                env=env,
+            )
+            _, status, usage = os.wait4(process.pid, 0)
+            seconds = time.monotonic() - begin
+        process.returncode = os.waitstatus_to_exitcode(status)
+        self.peak_mib = usage.ru_maxrss / 1024
+        if process.returncode:
+            raise SystemExit(f"a play failed:\n{output.read_text()}")
+        return seconds
+
+
+def instance_task(names: list[str], **options: object) -> dict[str, object]:
+    """Return a task of pixels_instance."""
+    return {
+        "pixels.sandbox.pixels_instance": {"name": names, "incus_project": PROJECT, **options},
+        "vars": {"ansible_python_interpreter": sys.executable},
+    }
+
+
+def floor(verb: str, *names: str) -> float:
+    """Run the raw requests in a process of their own and return the seconds that they took."""
+    command = [sys.executable, str(Path(__file__).with_name("floor.py")), PROJECT, verb, *names]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def names(count: int, stem: str = "b") -> list[str]:
+    """Return so many names of sandboxes."""
+    return [f"{stem}{number}" for number in range(1, count + 1)]
+
+
+def server_names(count: int, stem: str = "b") -> list[str]:
+    """Return the same names as the server has them."""
+    return [f"px-{name}" for name in names(count, stem)]
+
+
+def incus(*command: str) -> None:
+    """Run the Incus client."""
+    subprocess.run(["incus", *command], check=True, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+
+
+class Bench:
+    """The measurements, in the order in which they share what they made."""
+
+    def __init__(self, play: Play, runs: int) -> None:
+        self.play = play
+        self.runs = runs
+        self.rows: list[Row] = []
+        self.empty = 0.0
+
+    def median(self, what: str, work: Callable[[], float]) -> float:
+        """Return the median of repeated runs."""
+        times = [work() for _ in range(self.runs)]
+        say(f"{what}: " + ", ".join(f"{seconds:.2f}" for seconds in times))
+        return statistics.median(times)
+
+    def add(self, name: str, ours: float, reference: str, reference_s: float, most: float) -> None:
+        """Record a comparison whose target is a ratio."""
+        self.rows.append(Row(name, ours, reference, reference_s, f"ratio <= {most:.3g}", ours <= most * reference_s))
+
+    def task(self, task: dict[str, object], bin_folder: Path = OURS) -> float:
+        """Return the time of a play of one task less that of an empty one."""
+        return max(0.0, self.play.run([task], bin_folder) - self.empty)
+
+    def prepare(self) -> None:
+        """Make the sandbox that all clones come from, and know what an empty play costs."""
+        self.play.run([instance_task(["base"], image=f"local:{IMAGE}")])
+        self.play.run(
+            [
+                {
+                    "pixels.sandbox.pixels_checkpoint": {"name": "base", "label": "ready", "incus_project": PROJECT},
+                    "vars": {"ansible_python_interpreter": sys.executable},
+                }
+            ]
+        )
+        self.play.run([])
+        self.empty = self.median("an empty play", lambda: self.play.run([]))
+
+    def clones(self) -> None:
+        """Clone, do nothing again, and remove eight sandboxes, three ways."""
+        ours: dict[str, list[float]] = {"clone": [], "noop": [], "remove": []}
+        raw: dict[str, list[float]] = {"clone": [], "remove": []}
+        general: dict[str, list[float]] = {"clone": [], "remove": []}
+        for _ in range(self.runs):
+            time.sleep(SETTLE_SECONDS)
+            raw["clone"].append(floor("clone", "px-base/ready", *server_names(8)))
+            raw["remove"].append(floor("delete", *server_names(8)))
+            time.sleep(SETTLE_SECONDS)
+            wanted = instance_task(names(8), clone_from="base:ready")
+            ours["clone"].append(self.task(wanted))
+            ours["noop"].append(self.play.run([wanted]))
+            ours["remove"].append(self.task(instance_task(names(8), state="absent")))
+            time.sleep(SETTLE_SECONDS)
+            general["clone"].append(self.general(state="started", wait_for_ipv4_addresses=True))
+            general["remove"].append(self.general(state="absent", force_stop=True))
+        for side, times in (("ours", ours), ("raw API", raw), ("lxd_container", general)):
+            for what, values in times.items():
+                say(f"{what} 8, {side}: " + ", ".join(f"{seconds:.2f}" for seconds in values))
+        middle = statistics.median
+        self.add("clone_8_address", middle(ours["clone"]), "raw API", middle(raw["clone"]), 1.25)
+        self.add("clone_8_address", middle(ours["clone"]), "lxd_container", middle(general["clone"]), 1 / 3)
+        self.noop("noop_8", middle(ours["noop"]))
+        self.add("remove_8", middle(ours["remove"]), "raw API", middle(raw["remove"]), 1.25)
+        self.add("remove_8", middle(ours["remove"]), "lxd_container", middle(general["remove"]), 1)
+
+    def general(self, **options: object) -> float:
+        """Return the time of community.general's module in a loop over the same eight."""
+        task = {
+            "community.general.lxd_container": {
+                "name": "{{ item }}",
+                "project": PROJECT,
+                "url": "unix:/var/lib/incus/unix.socket",
+                "snap_url": "unix:/var/lib/incus/unix.socket",
+                "source": {"type": "copy", "source": "px-base/ready"},
+                **options,
+            },
+            "loop": server_names(8),
+        }
+        return self.task(task, REFERENCE)
+
+    def noop(self, name: str, ours: float) -> None:
+        """Record what a task with nothing to do adds to an empty play."""
+        self.rows.append(Row(name, ours, "empty play", self.empty, "reference + 1 s", ours <= self.empty + 1))
+
+    def many(self) -> None:
+        """Clone 32 at once, then 50 in all for a task with nothing to do."""
+        time.sleep(SETTLE_SECONDS)
+        seconds = self.play.run([instance_task(names(32), clone_from="base:ready")])
+        memory = self.play.peak_mib
+        say(f"32 clones: {seconds:.1f} s, largest process {memory:.0f} MiB")
+        time.sleep(1)
+        floor("delete", *server_names(32))
+        time.sleep(SETTLE_SECONDS)
+        raw = floor("clone", "px-base/ready", *server_names(32, "f"))
+        floor("delete", *server_names(32, "f"))
+        self.rows.append(
+            Row(
+                "clone_32_address",
+                seconds,
+                "raw API",
+                raw,
+                f"all with address, {memory:.0f} of {MEMORY_MIB} MiB",
+                memory < MEMORY_MIB,
+            )
+        )
+        time.sleep(SETTLE_SECONDS)
+        wanted = instance_task(names(50), clone_from="base:ready", timeout=600)
+        self.play.run([wanted])
+        self.noop("noop_50", self.median("nothing to do for 50", lambda: self.play.run([wanted])))
+        self.play.run([instance_task(names(50), state="absent")])
+
+    def connection(self) -> None:
+        """Run twenty trivial tasks over both connection plugins, pipelining on both sides."""
+        static_ours = self.play.folder / "ours.ini"
+        static_ours.write_text(
+            f"base ansible_connection=pixels.sandbox.incus ansible_pixels_incus_project={PROJECT} "
+            "ansible_python_interpreter=/usr/bin/python3\n"
+        )
+        from_plugin = self.play.folder / "pixels.yml"
+        from_plugin.write_text(json.dumps({"plugin": "pixels.sandbox.pixels", "incus_project": PROJECT}))
+        general = self.play.folder / "general.ini"
+        general.write_text(
+            f"px-base ansible_connection=community.general.incus ansible_incus_project={PROJECT} "
+            "ansible_python_interpreter=/usr/bin/python3\n"
+        )
+        count = 20
+        for kind, task in (("raw", {"ansible.builtin.raw": "true"}), ("command", {"ansible.builtin.command": "true"})):
+            times: dict[str, list[float]] = {"static": [], "plugin": [], "general": []}
+            for _ in range(self.runs):
+                for side, inventory, folder in (
+                    ("static", static_ours, OURS),
+                    ("plugin", from_plugin, OURS),
+                    ("general", general, REFERENCE),
+                ):
+                    times[side].append(self.over(task, count, inventory, folder))
+            for side, values in times.items():
+                say(f"{kind} over the connection, {side}: " + ", ".join(f"{seconds:.3f}" for seconds in values))
+            middle = {side: statistics.median(values) for side, values in times.items()}
+            for side in ("plugin", "static"):
+                name = f"connection_{kind}_{side}_inventory"
+                self.add(name, middle[side], "community.general.incus", middle["general"], 0.8)
+
+    def over(self, task: dict[str, object], count: int, inventory: Path, folder: Path) -> float:
+        """Return the seconds that one more task takes: a long play less a short one, by the number of tasks."""
+        short = self.play.run([task], inventory=str(inventory), bin_folder=folder)
+        long = self.play.run([task] * (count + 1), inventory=str(inventory), bin_folder=folder)
+        return (long - short) / count
+
+
+def clean() -> None:
+    """Remove the project and all in it."""
+    floor_ = Floor(PROJECT)
+    for name in floor_.names():
+        incus("delete", "--project", PROJECT, "--force", name)
+    incus("project", "delete", PROJECT)
+
+
+def main() -> None:
+    """Measure, and print the figures as JSON in the last line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=3, help="how often each figure is taken")
+    parser.add_argument("--only", choices=("clones", "many", "connection"), action="append", help="parts to measure")
+    arguments = parser.parse_args()
+    parts = arguments.only or ["clones", "many", "connection"]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by a signal"))
+    incus("project", "create", PROJECT, "-c", "features.images=false", "-c", "features.profiles=true")
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            bench = Bench(Play(Path(folder)), arguments.runs)
+            bench.prepare()
+            for part in parts:
+                getattr(bench, part)()
+    finally:
+        clean()
+    for row in bench.rows:
+        say(f"{row.shown()}")
+    print(json.dumps({"benchmarks": [row.shown() for row in bench.rows]}))
+
+
+if __name__ == "__main__":
+    main()
