@@ -47,6 +47,10 @@ class Backend(ABC):
         """Return the instance called px-<name>, with its addresses."""
 
     @abstractmethod
+    def is_busy(self, name: str) -> bool:
+        """Say whether the server is working at the instance at this moment."""
+
+    @abstractmethod
     def create_instance(self, spec: InstanceSpec, deadline: Deadline) -> None:
         """Make a stopped sandbox from an image or as a clone.
 

@@ -18,6 +18,8 @@ KEY_OWNER = "owner"
 KEY_EXPIRES = "expires"
 KEY_TTL = "ttl"
 KEY_HARDENING = "hardening"
+#: The image as the user wrote it, and what a clone was copied from as C(name) or C(name:label).
+KEY_IMAGE = "image"
 KEY_SOURCE = "source"
 KEY_BASE = "base"
 #: Its value is the time at which the creation began, a slash, and a random word that no other creation has.

@@ -95,11 +95,7 @@ def apply(work: Work) -> dict[str, PixelsError]:
                 done[plan.name].append(step.summary)
 
     for phase in Phase:
-        due = [
-            plan
-            for plan in plans
-            if plan.name not in failed and any(step.phase is phase for step in plan.steps)
-        ]
+        due = [plan for plan in plans if plan.name not in failed and any(step.phase is phase for step in plan.steps)]
         width = work.parallel
         if phase is Phase.BOOT and work.boots and len(due) > 1:
             width = min(width, work.boots())

@@ -30,7 +30,9 @@ def run_module(
     _guarded(module, lambda backend: _carry_out(module, planner(backend, module.params), noun))
 
 
-def run_info(spec: Mapping[str, object], reader: Callable[[Backend, Params], Mapping[str, object]], **rules: Any) -> None:
+def run_info(
+    spec: Mapping[str, object], reader: Callable[[Backend, Params], Mapping[str, object]], **rules: Any
+) -> None:
     """Run a module that only reads."""
     module = _module(spec, rules)
     _guarded(module, lambda backend: {"changed": False, **reader(backend, module.params)})
@@ -64,7 +66,7 @@ def _carry_out(module: AnsibleModule, work: Work, noun: str | None) -> dict[str,
     if not module.check_mode and any(plan.steps for plan in plans):
         failed = apply(work)
         seen = work.observe()
-    results = [_result(plan, seen.get(plan.name, {}), failed.get(plan.name)) for plan in plans]
+    results = [_result(plan, seen.get(plan.name, plan.seen), failed.get(plan.name)) for plan in plans]
     diffs = [
         {"before_header": plan.name, "after_header": plan.name, "before": dict(plan.before), "after": dict(plan.after)}
         for plan in plans

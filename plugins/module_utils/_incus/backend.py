@@ -109,13 +109,25 @@ class IncusBackend(Backend):
         """Return the images of the server's store."""
         return tuple(wire.image_from_wire(record) for record in self._client.get("/1.0/images", recursion="1"))
 
+    def is_busy(self, name: str) -> bool:
+        """Say whether an operation on the instance is running."""
+        groups = self._client.get("/1.0/operations", recursion="1")
+        wanted = names.server_name(name)
+        for operation in (operation for group in groups.values() for operation in group):
+            for paths in (operation.get("resources") or {}).values():
+                if operation["status_code"] < 200 and any(
+                    path.split("?")[0].split("/")[3:4] == [wanted] for path in paths
+                ):
+                    return True
+        return False
+
     # -- making and changing
 
     def create_instance(self, spec: InstanceSpec, deadline: Deadline) -> None:
         """Make a stopped sandbox from an image or as a clone; see the interface."""
         wanted = self._wanted(spec)
         try:
-            self._create(spec, wanted, deadline)
+            self._create_isolated(spec, wanted, deadline)
             if isinstance(spec.origin, CloneSource):
                 identity.give_identity(self._client, names.server_name(spec.name))
             self._finish(spec, wanted, deadline)
@@ -129,7 +141,9 @@ class IncusBackend(Backend):
         record, etag = self._fetch(instance.name)
         for _ in range(_READ_TRIES):
             if wire.revision(record) != instance.revision:
-                raise Conflict(f"{instance.name} was changed by somebody else meanwhile", 412, "PUT", self._path(instance.name))
+                raise Conflict(
+                    f"{instance.name} was changed by somebody else meanwhile", 412, "PUT", self._path(instance.name)
+                )
             try:
                 self._put(instance.name, self._changed(record, change), etag, deadline)
                 return
@@ -319,7 +333,9 @@ class IncusBackend(Backend):
             raise ConfigError(f"clone_from: there is no sandbox {origin.instance}")
         return dict(found[0])
 
-    def _devices(self, spec: InstanceSpec, profiles: list[str], inherited: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    def _devices(
+        self, spec: InstanceSpec, profiles: list[str], inherited: Mapping[str, Any]
+    ) -> dict[str, dict[str, str]]:
         """Return root disk and NIC: as given, as the source has them, as the profiles have them, or ours."""
         given: dict[str, Mapping[str, str]] = {}
         for profile in profiles:
@@ -372,6 +388,25 @@ class IncusBackend(Backend):
         if not there:
             raise ConfigError(f"{option}: the server has none; the role incus_host makes one")
         raise ConfigError(f"{option} is not given, and the server has several: {', '.join(there)}")
+
+    def _create_isolated(self, spec: InstanceSpec, wanted: Record, deadline: Deadline) -> None:
+        """Create with ids of its own, and with shared ones only where the server twice cannot."""
+        config = wanted["config"]
+        for _ in range(2):
+            try:
+                self._create(spec, wanted, deadline)
+                return
+            except OperationFailed as exc:
+                self._discard(spec)
+                if config.get(hardening.ISOLATED) != "true":
+                    raise
+                failure = exc
+        # No number tells a server without room for ids from one that fails for another reason: that one fails again.
+        config.update({hardening.ISOLATED: "false", wire.SHARED_IDS: "true"})
+        try:
+            self._create(spec, wanted, deadline)
+        except OperationFailed:
+            raise failure from None
 
     def _create(self, spec: InstanceSpec, wanted: Record, deadline: Deadline) -> None:
         body: Record = {
@@ -431,9 +466,7 @@ class IncusBackend(Backend):
     def _finish(self, spec: InstanceSpec, wanted: Record, deadline: Deadline) -> None:
         """Leave just what was wanted: a copy brings keys of its source along, and all carry the mark of being unfinished."""
         record, etag = self._fetch(spec.name)
-        kept = {
-            key: value for key, value in record["config"].items() if key.startswith(("volatile.", "image."))
-        }
+        kept = {key: value for key, value in record["config"].items() if key.startswith(("volatile.", "image."))}
         config = {**kept, **wanted["config"]}
         del config[f"{wire.KEYS}{KEY_UNFINISHED}"]
         self._put(spec.name, {**record, **wanted, "config": config}, etag, deadline)

@@ -111,7 +111,9 @@ def _split(remote: str) -> tuple[str, int]:
     except ValueError as exc:
         raise ConfigError(f"incus_remote {remote!r} is no address: {exc}") from exc
     if parts.scheme != "https" or not parts.hostname or parts.path not in ("", "/") or parts.username or parts.query:
-        raise ConfigError(f"incus_remote {remote!r} is no address of an Incus server: https://HOST or https://HOST:PORT")
+        raise ConfigError(
+            f"incus_remote {remote!r} is no address of an Incus server: https://HOST or https://HOST:PORT"
+        )
     return parts.hostname, port
 
 

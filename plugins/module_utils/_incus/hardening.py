@@ -46,15 +46,19 @@ _DENIED = "\n".join(
         ),
     )
 )
-_STRICT_LXC = "\n".join(
-    (
-        # DHCP in the guest needs net_admin and net_raw, package installs need the file capabilities
-        "lxc.cap.drop = audit_control audit_read block_suspend bpf checkpoint_restore ipc_lock lease linux_immutable "
-        "perfmon sys_pacct sys_tty_config syslog wake_alarm",
-        "lxc.mount.entry = /dev/null dev/zfs none bind,optional,create=file 0 0",
-    )
+# DHCP in the guest needs net_admin and net_raw, package installs need the file capabilities
+_DROPPED = (
+    "audit_control audit_read block_suspend bpf checkpoint_restore ipc_lock lease linux_immutable perfmon sys_pacct "
+    "sys_tty_config syslog wake_alarm"
 )
-_STRICT = {**_STANDARD, "security.syscalls.deny_default": "true", "security.syscalls.deny": _DENIED, "raw.lxc": _STRICT_LXC}
+_STRICT_LXC = f"""lxc.cap.drop = {_DROPPED}
+lxc.mount.entry = /dev/null dev/zfs none bind,optional,create=file 0 0"""
+_STRICT = {
+    **_STANDARD,
+    "security.syscalls.deny_default": "true",
+    "security.syscalls.deny": _DENIED,
+    "raw.lxc": _STRICT_LXC,
+}
 
 LEVELS: Mapping[str, Mapping[str, str]] = {"none": {}, "standard": _STANDARD, "strict": _STRICT}
 #: Every key that a level sets, so that a change of level takes away what the other one had.

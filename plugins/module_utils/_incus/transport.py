@@ -174,7 +174,9 @@ class Transport:
             if isinstance(cause, TimeoutError):
                 return ConnectionFailed(f"{url} does not answer in time")
             if isinstance(cause, PermissionError):
-                return AuthenticationFailed(f"{url} may not be opened by this user: be root or in the group incus-admin")
+                return AuthenticationFailed(
+                    f"{url} may not be opened by this user: be root or in the group incus-admin"
+                )
             if isinstance(cause, FileNotFoundError):
                 return ConnectionFailed(f"{url} is not there: is Incus installed, and is this its socket?")
             if isinstance(cause, ConnectionRefusedError):

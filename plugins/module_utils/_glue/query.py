@@ -1,0 +1,24 @@
+# Copyright (c) 2026, the pixels.sandbox authors
+# BSD-2-Clause (see LICENSES/BSD-2-Clause.txt)
+# SPDX-License-Identifier: BSD-2-Clause
+
+"""The query option: JMESPath over what a module or plugin has read."""
+
+from __future__ import annotations
+
+import traceback
+from typing import Any
+
+from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import ConfigError, MissingDependency
+
+
+def apply_query(query: str, data: Any) -> Any:
+    """Return what the query selects; ConfigError for an expression that is none or cannot be applied."""
+    try:
+        import jmespath
+    except ImportError as exc:
+        raise MissingDependency("jmespath", traceback.format_exc()) from exc
+    try:
+        return jmespath.search(query, data)
+    except jmespath.exceptions.JMESPathError as exc:
+        raise ConfigError(f"query {query!r}: {exc}") from exc

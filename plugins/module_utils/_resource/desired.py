@@ -1,0 +1,186 @@
+# Copyright (c) 2026, the pixels.sandbox authors
+# BSD-2-Clause (see LICENSES/BSD-2-Clause.txt)
+# SPDX-License-Identifier: BSD-2-Clause
+"""From the options of pixels_instance to what is wanted: normalised, checked, nothing asked of a server."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ansible_collections.pixels.sandbox.plugins.module_utils._core import names, units
+from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import ConfigError
+from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import CloneSource, Limits, Mount
+
+DEFAULT_IMAGE = "ubuntu/24.04"
+#: What a sandbox gets that is made from an image and was not given a number.
+DEFAULT_LIMITS = Limits(cpu=2, memory=2048 * 2**20)
+NEVER = "never"
+
+#: Folders of the server that no sandbox may see, nor anything below most of them.
+_SYSTEM_TREES = (
+    "/bin",
+    "/boot",
+    "/dev",
+    "/etc",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/proc",
+    "/root",
+    "/run",
+    "/sbin",
+    "/sys",
+    "/usr",
+    "/var/cache",
+    "/var/lib",
+    "/var/log",
+    "/var/run",
+    "/var/spool",
+)
+_SYSTEM_FOLDERS = ("/", "/home", "/media", "/mnt", "/opt", "/srv", "/tmp", "/var")
+#: Places in the guest where a mount would replace the system.
+_GUEST_TREES = ("/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/run", "/sbin", "/sys", "/usr")
+_GUEST_FOLDERS = ("/", "/home", "/root", "/var")
+
+
+@dataclass(frozen=True)
+class Desired:
+    """What a task of pixels_instance wants of each of its names; None is not given, and leaves things alone."""
+
+    names: tuple[str, ...]
+    state: str
+    image: str | None
+    clone: CloneSource | None
+    image_server: str
+    limits: Limits
+    type: str | None
+    pool: str | None
+    network: str | None
+    profiles: tuple[str, ...] | None
+    target: str | None
+    hardening: str | None
+    nesting: bool | None
+    mounts: tuple[Mount, ...] | None
+    labels: Mapping[str, str] | None
+    owner: str | None
+    #: seconds; 0 is never
+    ttl: int | None
+    renew: bool
+    autostart: bool | None
+    wait_for: str
+    timeout: float
+    force: bool
+    max_parallel: int
+
+
+def desired_from(params: Mapping[str, Any]) -> Desired:
+    """Return what the options want; ConfigError for what is illegal or contradictory."""
+    if params["timeout"] <= 0:
+        raise ConfigError(f"timeout {params['timeout']} is not above zero")
+    if not 1 <= params["max_parallel"] <= 64:
+        raise ConfigError(f"max_parallel {params['max_parallel']} is not between 1 and 64")
+    if params["renew"] and params["ttl"] == NEVER:
+        raise ConfigError("renew extends the time to live, and ttl says that there is none")
+    for option in ("image", "clone_from", "pool", "network", "target"):
+        if params[option] is not None and not params[option].strip():
+            raise ConfigError(f"{option} is empty")
+    return Desired(
+        names=_names(params["name"]),
+        state=params["state"],
+        image=params["image"],
+        clone=clone_source(params["clone_from"]),
+        image_server=params["image_server"],
+        limits=_limits(params),
+        type=params["type"],
+        pool=params["pool"],
+        network=params["network"],
+        profiles=None if params["profiles"] is None else tuple(params["profiles"]),
+        target=params["target"],
+        hardening=params["hardening"],
+        nesting=params["nesting"],
+        mounts=None if params["mounts"] is None else _mounts(params["mounts"]),
+        labels=None if params["labels"] is None else label_texts(params["labels"]),
+        owner=None if params["owner"] is None else names.printable("owner", params["owner"]),
+        ttl=None if params["ttl"] is None else _ttl(params["ttl"]),
+        renew=params["renew"],
+        autostart=params["autostart"],
+        wait_for=params["wait_for"],
+        timeout=float(params["timeout"]),
+        force=params["force"],
+        max_parallel=params["max_parallel"],
+    )
+
+
+def _names(given: Sequence[str]) -> tuple[str, ...]:
+    wanted = tuple(names.sandbox_name(name) for name in given)
+    twice = sorted({name for name in wanted if wanted.count(name) > 1})
+    if twice:
+        raise ConfigError(f"name has {', '.join(twice)} more than once")
+    return wanted
+
+
+def clone_source(text: str | None) -> CloneSource | None:
+    """Return what C(clone_from) names: an instance, or one of its checkpoints after a colon."""
+    if text is None:
+        return None
+    instance, colon, label = text.partition(":")
+    if instance == "base" and colon:
+        raise ConfigError(f"clone_from {text!r}: bases are not there yet; name a sandbox, or sandbox:checkpoint")
+    if colon:
+        names.checkpoint_label(label, "clone_from: checkpoint")
+    return CloneSource(names.sandbox_name(instance), label if colon else None)
+
+
+def _limits(params: Mapping[str, Any]) -> Limits:
+    for option in ("cpu", "processes"):
+        if params[option] is not None and params[option] < 1:
+            raise ConfigError(f"{option} {params[option]} is not above zero")
+    return Limits(
+        cpu=params["cpu"],
+        memory=None if params["memory"] is None else units.size("memory", params["memory"]),
+        disk=None if params["disk"] is None else units.size("disk", params["disk"], bare_unit="GiB"),
+        processes=params["processes"],
+    )
+
+
+def _ttl(text: str) -> int:
+    return 0 if text == NEVER else units.duration("ttl", text)
+
+
+def label_texts(given: Mapping[str, Any]) -> dict[str, str]:
+    """Return labels with their values as text; ConfigError for what no label can be."""
+    labels = {}
+    for key, value in given.items():
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+        labels[names.label_key(str(key))] = names.printable(f"labels: {key}", text)
+    return labels
+
+
+def _mounts(given: Sequence[Mapping[str, Any]]) -> tuple[Mount, ...]:
+    mounts = tuple(
+        Mount(
+            _path("mounts: source", entry["source"], _SYSTEM_FOLDERS, _SYSTEM_TREES),
+            _path("mounts: path", entry["path"], _GUEST_FOLDERS, _GUEST_TREES),
+            entry["readonly"],
+        )
+        for entry in given
+    )
+    paths = [mount.path for mount in mounts]
+    twice = sorted({path for path in paths if paths.count(path) > 1})
+    if twice:
+        raise ConfigError(f"mounts: {', '.join(twice)} is the path of more than one")
+    return mounts
+
+
+def _path(option: str, text: str, folders: Sequence[str], trees: Sequence[str]) -> str:
+    """Return an absolute path without detours that is not one of the system's."""
+    names.printable(option, text)
+    if not text.startswith("/") or ".." in text.split("/"):
+        raise ConfigError(f"{option} {text!r} is not an absolute path without '..'")
+    path = "/" + posixpath.normpath(text).strip("/")
+    if path in folders or any(path == tree or path.startswith(f"{tree}/") for tree in trees):
+        raise ConfigError(f"{option} {text!r} belongs to the system and is never mounted")
+    return path

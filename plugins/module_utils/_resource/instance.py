@@ -1,0 +1,606 @@
+# Copyright (c) 2026, the pixels.sandbox authors
+# BSD-2-Clause (see LICENSES/BSD-2-Clause.txt)
+# SPDX-License-Identifier: BSD-2-Clause
+"""What sandboxes should be, as plans: made, converged, powered, removed."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, replace
+from datetime import datetime, timedelta, timezone
+from functools import cached_property
+from typing import Any
+
+from ansible_collections.pixels.sandbox.plugins.module_utils._backend.base import Backend
+from ansible_collections.pixels.sandbox.plugins.module_utils._core.deadline import Deadline
+from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import (
+    ConfigError,
+    Conflict,
+    DeadlineExceeded,
+    Foreign,
+    NotFound,
+    OperationFailed,
+    Unsupported,
+)
+from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import (
+    FROZEN,
+    KEY_EXPIRES,
+    KEY_HARDENING,
+    KEY_IMAGE,
+    KEY_KIND,
+    KEY_OWNER,
+    KEY_PROTECTED,
+    KEY_SOURCE,
+    KEY_TTL,
+    KEY_UNFINISHED,
+    LABEL_PREFIX,
+    RUNNING,
+    SANDBOX,
+    STOPPED,
+    CloneSource,
+    ExecRequest,
+    ImageSource,
+    Instance,
+    InstanceChange,
+    InstanceSpec,
+    Limits,
+)
+from ansible_collections.pixels.sandbox.plugins.module_utils._core.plan import Phase, Plan, Step, Work
+from ansible_collections.pixels.sandbox.plugins.module_utils._resource.desired import (
+    DEFAULT_IMAGE,
+    DEFAULT_LIMITS,
+    Desired,
+    label_texts,
+)
+
+#: How long a guest may take to shut down; those that have just installed packages need it.
+GRACEFUL_SECONDS = 120.0
+#: How long an unfinished sandbox that the server does not work at is left to the run that may be making it.
+GRACE_SECONDS = 20.0
+_POLL_SECONDS = 0.2
+_TRIES = 5
+#: Waits for systemd to have started everything; a guest without it is ready when it can run a command.
+_BOOTED = "if [ -d /run/systemd/system ]; then systemctl is-system-running --wait; else echo running; fi"
+
+Clock = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    """Return the time of the controller."""
+    return datetime.now(timezone.utc)
+
+
+def time_text(moment: datetime | None) -> str | None:
+    """Return a time as results and keys show it."""
+    return None if moment is None else moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def plan_instances(backend: Backend, desired: Desired, clock: Clock = utc_now) -> Work:
+    """Return what has to be done for every name; nothing is changed yet.
+
+    Raises ConfigError for what cannot be, before anything is done for any of the names.
+    """
+    existing = backend.get_instances(desired.names)
+    context = _Context(backend, desired, clock)
+    plans = tuple(context.plan(name, existing.get(name)) for name in desired.names)
+
+    def observe() -> Mapping[str, Mapping[str, object]]:
+        there = backend.get_instances(desired.names)
+        return {name: instance_record(instance) for name, instance in there.items()}
+
+    return Work(
+        plans,
+        observe,
+        parallel=desired.max_parallel,
+        # two to a core: more at once take longer for all of them
+        boots=lambda: 2 * backend.capabilities().cores,
+        many=len(plans) != 1,
+    )
+
+
+def instance_record(instance: Instance) -> dict[str, object]:
+    """Return a sandbox as results show it; sizes are bytes."""
+    return {
+        "name": instance.name,
+        "server_name": instance.server_name,
+        "kind": instance.kind,
+        "type": instance.type,
+        "addresses": list(instance.addresses),
+        "created_at": time_text(instance.created_at),
+        "image": instance.keys.get(KEY_IMAGE),
+        "image_description": instance.image,
+        "clone_from": instance.keys.get(KEY_SOURCE),
+        "pool": instance.pool,
+        "location": instance.location,
+        "project": instance.project,
+        "isolated_ids": instance.isolated,
+        "restart_required": instance.restart_required,
+        "unfinished": instance.unfinished,
+        **managed_fields(instance),
+    }
+
+
+def managed_fields(instance: Instance) -> dict[str, object]:
+    """Return what a task can change on a sandbox, as diffs show it."""
+    return {
+        "status": instance.status,
+        "cpu": instance.limits.cpu,
+        "memory": instance.limits.memory,
+        "disk": instance.limits.disk,
+        "processes": instance.limits.processes,
+        "hardening": instance.hardening,
+        "nesting": instance.nesting,
+        "autostart": instance.autostart,
+        "mounts": [
+            {"source": mount.source, "path": mount.path, "readonly": mount.readonly} for mount in instance.mounts
+        ],
+        "profiles": list(instance.profiles),
+        "network": instance.network,
+        "labels": instance.labels,
+        "owner": instance.keys.get(KEY_OWNER),
+        "ttl": int(instance.keys[KEY_TTL]) if instance.keys.get(KEY_TTL, "").isdigit() else None,
+        "expires_at": instance.keys.get(KEY_EXPIRES),
+    }
+
+
+def list_records(
+    backend: Backend, wanted: Sequence[str] | None, labels: Mapping[str, object], foreign: bool
+) -> list[dict[str, object]]:
+    """Return the sandboxes of these bare names (None is all) that have all of the labels, sorted by name."""
+    if wanted is None:
+        found = list(backend.list_instances())
+    else:
+        there = backend.get_instances(wanted)
+        found = [there[name] for name in sorted(there)]
+    asked = label_texts(labels)
+    return [
+        instance_record(instance)
+        for instance in found
+        if (foreign or instance.kind == SANDBOX) and asked.items() <= instance.labels.items()
+    ]
+
+
+def refuse_foreign(instance: Instance) -> None:
+    """Raise Foreign unless the instance is a sandbox of ours."""
+    if instance.kind != SANDBOX:
+        what = "was not made by this collection" if instance.kind is None else f"is a {instance.kind}, not a sandbox"
+        raise Foreign(f"{instance.name}: the instance {instance.server_name} {what}; it is left alone")
+
+
+class _Context:
+    """What the plans of one task share; what they all need to know is asked once."""
+
+    def __init__(self, backend: Backend, desired: Desired, clock: Clock) -> None:
+        self.backend = backend
+        self.desired = desired
+        self.clock = clock
+
+    def plan(self, name: str, found: Instance | None) -> Plan:
+        if found:
+            refuse_foreign(found)
+        if self.desired.state == "absent":
+            return self._absent(name, found)
+        if found is None or found.unfinished:
+            return self._create(name)
+        return self._converge(found)
+
+    # -- absent
+
+    def _absent(self, name: str, found: Instance | None) -> Plan:
+        if found is None:
+            return Plan(name, {}, {}, seen={"name": name, "status": "absent"})
+        if found.labels.get("protected", "false") != "false" and not self.desired.force:
+            raise ConfigError(f"{name} has the label protected; force: true removes it all the same")
+        steps = []
+        deadline = self._deadline()
+        if found.status != STOPPED:
+            # nothing of it is to be kept, so there is nothing that a shutdown would be good for
+            steps.append(Step(f"stop {name}", lambda: self._stop(name, deadline, force=True), Phase.STOP))
+        steps.append(Step(f"delete {name}", lambda: self._delete(name, deadline), Phase.STOP))
+        return Plan(name, managed_fields(found), {}, tuple(steps), seen={"name": name, "status": "absent"})
+
+    def _delete(self, name: str, deadline: Deadline) -> None:
+        try:
+            self.backend.delete_instance(name, deadline)
+        except NotFound:
+            # another run was faster
+            return
+
+    # -- create
+
+    def _create(self, name: str) -> Plan:
+        desired = self.desired
+        assert self._possible
+        spec = self._spec(name)
+        deadline = self._deadline()
+        origin = spec.keys.get(KEY_SOURCE) or spec.keys[KEY_IMAGE]
+        steps = [Step(f"create {name} from {origin}", lambda: self._make(spec, deadline), Phase.CLONE)]
+        steps += self._power(name, STOPPED, deadline, fresh=True)
+        status = {"present": STOPPED, "stopped": STOPPED, "frozen": FROZEN}.get(desired.state, RUNNING)
+        predicted = Instance(
+            name=name,
+            server_name=name,
+            status=status,
+            keys=spec.keys,
+            limits=spec.limits,
+            hardening=spec.hardening,
+            nesting=bool(spec.nesting),
+            autostart=spec.autostart,
+            mounts=spec.mounts or (),
+            profiles=spec.profiles or (),
+            network=spec.network,
+        )
+        after = {key: value for key, value in managed_fields(predicted).items() if value not in (None, [], {})}
+        return Plan(name, {}, after, tuple(steps), seen={"name": name})
+
+    @cached_property
+    def _possible(self) -> bool:
+        """Whether the server can make what is wanted; Unsupported otherwise."""
+        desired = self.desired
+        if desired.type == "vm" or desired.target:
+            capabilities = self.backend.capabilities()
+            if desired.type == "vm" and not capabilities.virtual_machines:
+                raise Unsupported("type: the server cannot run virtual machines")
+            if desired.target and not capabilities.clustered:
+                raise Unsupported("target: the server is not a member of a cluster")
+        return True
+
+    def _spec(self, name: str) -> InstanceSpec:
+        desired = self.desired
+        now = self.clock()
+        keys = {
+            KEY_KIND: SANDBOX,
+            KEY_HARDENING: desired.hardening or "standard",
+            KEY_UNFINISHED: f"{time_text(now)}/{secrets.token_hex(8)}",
+            **{f"{LABEL_PREFIX}{key}": value for key, value in (desired.labels or {}).items()},
+        }
+        if desired.owner:
+            keys[KEY_OWNER] = desired.owner
+        if desired.ttl:
+            keys[KEY_TTL] = str(desired.ttl)
+            keys[KEY_EXPIRES] = str(time_text(now + timedelta(seconds=desired.ttl)))
+        origin: ImageSource | CloneSource
+        limits, hardening, kind = desired.limits, desired.hardening, desired.type
+        if desired.clone:
+            origin = desired.clone
+            source = self._source
+            keys[KEY_SOURCE] = clone_text(origin)
+            if KEY_IMAGE in source.keys:
+                keys[KEY_IMAGE] = source.keys[KEY_IMAGE]
+            inherited = source.keys.get(KEY_HARDENING, "standard")
+            hardening = keys[KEY_HARDENING] = desired.hardening or inherited
+            limits = _filled(limits, source.limits)
+            if kind and kind != source.type:
+                raise ConfigError(f"type: {source.name} is a {source.type}, and its clones are too")
+            kind = source.type
+            nesting = source.nesting if desired.nesting is None else desired.nesting
+        else:
+            image = desired.image or DEFAULT_IMAGE
+            origin = self._image
+            keys[KEY_IMAGE] = image
+            limits = _filled(limits, DEFAULT_LIMITS)
+            nesting = bool(desired.nesting)
+        return InstanceSpec(
+            name=name,
+            origin=origin,
+            keys=keys,
+            type=kind or "container",
+            limits=limits,
+            hardening=hardening or "standard",
+            nesting=nesting,
+            autostart=desired.autostart,
+            mounts=desired.mounts,
+            profiles=desired.profiles,
+            pool=desired.pool,
+            network=desired.network,
+            target=desired.target,
+        )
+
+    @cached_property
+    def _source(self) -> Instance:
+        clone = self.desired.clone
+        assert clone is not None
+        source = self.backend.get_instance(clone.instance)
+        if source is None:
+            raise ConfigError(f"clone_from: there is no sandbox {clone.instance}")
+        refuse_foreign(source)
+        if source.unfinished:
+            raise ConfigError(f"clone_from: the creation of {clone.instance} was broken off, or has not ended")
+        return source
+
+    @cached_property
+    def _image(self) -> ImageSource:
+        text = self.desired.image or DEFAULT_IMAGE
+        remote, colon, rest = text.partition(":")
+        if colon and remote == "local":
+            return ImageSource(rest)
+        if colon and remote == "images":
+            return ImageSource(rest, self.desired.image_server)
+        if colon:
+            raise ConfigError(f"image {text!r}: the remote {remote!r} is not known; local: and images: are")
+        known = {alias for image in self.backend.list_images() for alias in (*image.aliases, image.fingerprint)}
+        return ImageSource(text, None if text in known else self.desired.image_server)
+
+    def _make(self, spec: InstanceSpec, deadline: Deadline) -> None:
+        """Make the sandbox, or let the run finish that is making it, or clear away what a killed one left."""
+        seen = ""
+        since = deadline.left()
+        while True:
+            found = self.backend.get_instance(spec.name)
+            if found is None:
+                try:
+                    self.backend.create_instance(spec, deadline)
+                except Conflict:
+                    # two runs at once on one name: the other one was faster
+                    deadline.pause(_POLL_SECONDS, f"create {spec.name}")
+                    continue
+                return
+            refuse_foreign(found)
+            if not found.unfinished:
+                return
+            mark = found.keys[KEY_UNFINISHED]
+            if mark != seen:
+                seen, since = mark, deadline.left()
+            age = max(since - deadline.left(), (self.clock() - _begun(mark)).total_seconds())
+            if age > GRACE_SECONDS and not self.backend.is_busy(spec.name):
+                if found.status != STOPPED:
+                    self._stop(spec.name, deadline, force=True)
+                self._delete(spec.name, deadline)
+            else:
+                deadline.pause(_POLL_SECONDS, f"{spec.name} is being made by another run")
+
+    # -- converge
+
+    def _converge(self, found: Instance) -> Plan:
+        self._check_fixed(found)
+        change = self._change(found)
+        deadline = self._deadline()
+        steps = []
+        name = found.name
+        if change:
+            what = ", ".join(_changed_names(change))
+            steps.append(Step(f"change {what} of {name}", lambda: self._update(found, deadline)))
+        steps += self._power(name, found.status, deadline, fresh=False, addressed=bool(found.addresses))
+        after = changed_instance(found, change)
+        status = {"started": RUNNING, "restarted": RUNNING, "stopped": STOPPED, "frozen": FROZEN}
+        predicted = replace(after, status=status.get(self.desired.state, found.status))
+        return Plan(name, managed_fields(found), managed_fields(predicted), tuple(steps), seen=instance_record(found))
+
+    def _check_fixed(self, found: Instance) -> None:
+        """Raise ConfigError for what a sandbox keeps from its creation to its end."""
+        desired = self.desired
+        fixed: list[tuple[str, str | None, str | None]] = [
+            ("type", desired.type, found.type),
+            ("pool", desired.pool, found.pool),
+            ("target", desired.target, found.location),
+            ("clone_from", clone_text(desired.clone) if desired.clone else None, found.keys.get(KEY_SOURCE)),
+            ("image", _local(desired.image), _local(found.keys.get(KEY_IMAGE))),
+        ]
+        for option, wanted, there in fixed:
+            if wanted is not None and wanted != there:
+                raise ConfigError(
+                    f"{option} of {found.name} is {there or 'not known'} and cannot be changed to {wanted} in place: "
+                    "remove the sandbox and make it again"
+                )
+
+    def _change(self, found: Instance) -> InstanceChange:
+        desired = self.desired
+        limits = Limits(
+            **{
+                field.name: wanted
+                for field in fields(Limits)
+                if (wanted := getattr(desired.limits, field.name)) is not None
+                and wanted != getattr(found.limits, field.name)
+            }
+        )
+        # a level that is asked for and recorded, and yet does not hold, is put right
+        level = desired.hardening if desired.hardening not in (None, found.hardening) else None
+        return InstanceChange(
+            limits=limits,
+            hardening=level,
+            nesting=_differs(desired.nesting, found.nesting),
+            autostart=_differs(desired.autostart, found.autostart),
+            mounts=_differs(desired.mounts, found.mounts),
+            profiles=_differs(desired.profiles, found.profiles),
+            network=_differs(desired.network, found.network),
+            keys={**self._label_changes(found), **self._time_changes(found), **self._owner_changes(found)},
+        )
+
+    def _label_changes(self, found: Instance) -> dict[str, str | None]:
+        if self.desired.labels is None:
+            return {}
+        wanted, there = self.desired.labels, found.labels
+        changes: dict[str, str | None] = {f"{LABEL_PREFIX}{key}": None for key in there if key not in wanted}
+        changes.update({f"{LABEL_PREFIX}{key}": value for key, value in wanted.items() if there.get(key) != value})
+        return changes
+
+    def _owner_changes(self, found: Instance) -> dict[str, str | None]:
+        owner = self.desired.owner
+        if owner is None or owner == found.keys.get(KEY_OWNER, ""):
+            return {}
+        return {KEY_OWNER: owner or None}
+
+    def _time_changes(self, found: Instance) -> dict[str, str | None]:
+        desired = self.desired
+        recorded = found.keys.get(KEY_TTL)
+        ttl = desired.ttl
+        if ttl == 0:
+            return {key: None for key in (KEY_TTL, KEY_EXPIRES) if key in found.keys}
+        if desired.renew:
+            if ttl is None and not recorded:
+                raise ConfigError(f"renew: {found.name} has no time to live; give it a ttl")
+            ttl = ttl or int(str(recorded))
+            return {KEY_TTL: str(ttl), KEY_EXPIRES: time_text(self.clock() + timedelta(seconds=ttl))}
+        if ttl is None or str(ttl) == recorded:
+            return {}
+        begin = found.created_at or self.clock()
+        return {KEY_TTL: str(ttl), KEY_EXPIRES: time_text(begin + timedelta(seconds=ttl))}
+
+    def _update(self, found: Instance, deadline: Deadline) -> None:
+        """Change what differs; when somebody else changes the sandbox too, look again and change what still differs."""
+        current: Instance | None = found
+        for _ in range(_TRIES):
+            if current is None:
+                raise NotFound(f"{found.name} was removed meanwhile", 404)
+            refuse_foreign(current)
+            change = self._change(current)
+            if not change:
+                return
+            try:
+                self.backend.update_instance(current, change, deadline)
+                return
+            except Conflict:
+                deadline.pause(_POLL_SECONDS, f"change {found.name}")
+                current = self.backend.get_instance(found.name)
+        raise Conflict(f"{found.name} keeps being changed by somebody else", 412)
+
+    # -- power
+
+    def _power(self, name: str, status: str, deadline: Deadline, fresh: bool, addressed: bool = False) -> list[Step]:
+        """Return the steps from one power state to the wanted one."""
+        desired = self.desired
+        act = self.backend.set_power
+        thaw = Step(f"unfreeze {name}", lambda: act(name, "unfreeze", deadline), Phase.STOP)
+        start = Step(f"start {name}", lambda: self._start(name, deadline), Phase.BOOT)
+        stop = Step(f"stop {name}", lambda: self._stop(name, deadline), Phase.STOP)
+        freeze = Step(f"freeze {name}", lambda: act(name, "freeze", deadline), Phase.WAIT)
+        boot_wait = self._wait(name, deadline, Phase.BOOT)
+        steps: list[Step] = []
+        if desired.state == "present":
+            return steps
+        if status == FROZEN and desired.state != "frozen":
+            steps.append(thaw)
+        if desired.state == "stopped":
+            return steps if status == STOPPED else [*steps, stop]
+        if desired.state == "restarted" and status != STOPPED:
+            restart = Step(f"restart {name}", lambda: self._restart(name, deadline), Phase.BOOT)
+            return [*steps, restart, *boot_wait]
+        if status == STOPPED:
+            steps += [start, *boot_wait]
+        elif desired.wait_for == "ready" or not addressed:
+            steps += self._wait(name, deadline, Phase.WAIT)
+        if desired.state == "frozen":
+            return [*steps, freeze] if status != FROZEN else []
+        return steps
+
+    def _start(self, name: str, deadline: Deadline) -> None:
+        try:
+            self.backend.set_power(name, "start", deadline)
+        except (OperationFailed, Conflict):
+            # two runs at once: what counts is that it runs
+            found = self.backend.get_instance(name)
+            if found is None or found.status != RUNNING:
+                raise
+
+    def _stop(self, name: str, deadline: Deadline, force: bool = False) -> None:
+        """Shut the guest down, and switch it off when it does not follow in time."""
+        try:
+            if not (force or self.desired.force):
+                try:
+                    self.backend.set_power(name, "stop", Deadline(deadline.slice(GRACEFUL_SECONDS)))
+                    return
+                except (OperationFailed, DeadlineExceeded):
+                    # switching off has a budget of its own: the shutdown may have used up all there was
+                    deadline = Deadline(30)
+            self.backend.set_power(name, "stop", deadline, force=True)
+        except NotFound:
+            return
+        except (OperationFailed, Conflict):
+            found = self.backend.get_instance(name)
+            if found is not None and found.status != STOPPED:
+                raise
+
+    def _restart(self, name: str, deadline: Deadline) -> None:
+        self._stop(name, deadline)
+        self._start(name, deadline)
+
+    def _wait(self, name: str, deadline: Deadline, phase: Phase) -> list[Step]:
+        """Return the wait for what the user wants to be there before the task ends."""
+        wait_for = self.desired.wait_for
+        if wait_for == "none":
+            return []
+        steps = [Step(f"wait for an address of {name}", lambda: self._await_address(name, deadline), phase, False)]
+        if wait_for == "ready":
+            steps.append(Step(f"wait for {name} to be ready", lambda: self._await_ready(name, deadline), phase, False))
+        return steps
+
+    def _await_address(self, name: str, deadline: Deadline) -> None:
+        while True:
+            found = self.backend.get_instance(name)
+            if found is None:
+                raise NotFound(f"{name} was removed meanwhile", 404)
+            if found.status == STOPPED:
+                raise OperationFailed(f"{name} stopped again right after its start; the server's log of it says why")
+            if found.addresses:
+                return
+            deadline.pause(_POLL_SECONDS, f"{name} has no address")
+
+    def _await_ready(self, name: str, deadline: Deadline) -> None:
+        result = self.backend.execute(name, ExecRequest(("/bin/sh", "-c", _BOOTED), cwd="/"), deadline)
+        state = result.stdout.decode("utf-8", "replace").strip()
+        if result.timed_out:
+            raise DeadlineExceeded(f"{name} has not finished its start after {deadline.seconds:g} s")
+        if state not in ("running", "degraded"):
+            raise OperationFailed(f"{name} did not become ready: it says {state or 'nothing'}")
+
+    def _deadline(self) -> Deadline:
+        return Deadline(self.desired.timeout)
+
+
+def clone_text(clone: CloneSource) -> str:
+    """Return the source of a clone as users write it."""
+    return f"{clone.instance}:{clone.label}" if clone.label else clone.instance
+
+
+def changed_instance(found: Instance, change: InstanceChange) -> Instance:
+    """Return the instance as the change would leave it."""
+    keys = {**found.keys, **change.keys}
+    limits = _filled(change.limits, found.limits)
+    return replace(
+        found,
+        keys={key: value for key, value in keys.items() if value is not None},
+        limits=limits,
+        hardening=found.hardening if change.hardening is None else change.hardening,
+        nesting=found.nesting if change.nesting is None else change.nesting,
+        autostart=found.autostart if change.autostart is None else change.autostart,
+        mounts=found.mounts if change.mounts is None else change.mounts,
+        profiles=found.profiles if change.profiles is None else change.profiles,
+        network=found.network if change.network is None else change.network,
+    )
+
+
+def _filled(limits: Limits, defaults: Limits) -> Limits:
+    wanted = {field.name: getattr(limits, field.name) for field in fields(Limits)}
+    return replace(defaults, **{name: value for name, value in wanted.items() if value is not None})
+
+
+def _differs(wanted: Any, there: Any) -> Any:
+    return None if wanted is None or wanted == there else wanted
+
+
+def _local(image: str | None) -> str | None:
+    """Return an image's name without the remote that a bare name means too."""
+    return None if image is None else image.removeprefix("local:")
+
+
+def _begun(mark: str) -> datetime:
+    """Return when an unfinished creation began; one with a mark that is not ours began long ago."""
+    try:
+        return datetime.strptime(mark.partition("/")[0], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
+    except ValueError:
+        return datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+def _changed_names(change: InstanceChange) -> list[str]:
+    """Return the options behind a change, for the words of its step."""
+    found = [field.name for field in fields(Limits) if getattr(change.limits, field.name) is not None]
+    found += [
+        name
+        for name in ("hardening", "nesting", "autostart", "mounts", "profiles", "network")
+        if getattr(change, name) is not None
+    ]
+    if any(key.startswith(LABEL_PREFIX) for key in change.keys):
+        found.append("labels")
+    words = {KEY_OWNER: "owner", KEY_TTL: "ttl", KEY_EXPIRES: "expiry", KEY_PROTECTED: "protection"}
+    return found + [word for key, word in words.items() if key in change.keys]
