@@ -114,6 +114,10 @@ class Backend(ABC):
         """Return an account of the guest by name or number; ConfigError when there is none."""
 
     @abstractmethod
+    def has_file(self, name: str, path: str) -> bool:
+        """Say whether there is anything at the path in the sandbox."""
+
+    @abstractmethod
     def read_file(self, name: str, path: str, target: BinaryIO) -> FileInfo:
         """Copy a file out of the sandbox into an open binary file; NotFound when it is not there."""
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -184,6 +184,8 @@ class ExecRequest:
 
     argv is the command; env, argv and stdin are secret: no backend shows them to other clients of its
     server. user is a name or number as the guest knows it. output_limit caps each stream, in bytes; None is no cap.
+    gate holds stdin back: it is called with what the command has printed so far, until it returns what is to be
+    sent in front, which may be nothing; a password goes to a prompt in this way and to nobody else.
     """
 
     argv: tuple[str, ...]
@@ -192,6 +194,7 @@ class ExecRequest:
     env: Mapping[str, str] = field(default_factory=dict)
     stdin: bytes = b""
     output_limit: int | None = None
+    gate: Callable[[bytes], bytes | None] | None = None
 
 
 @dataclass(frozen=True)

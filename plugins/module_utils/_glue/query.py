@@ -1,8 +1,7 @@
 # Copyright (c) 2026, the pixels.sandbox authors
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt)
 # SPDX-License-Identifier: BSD-2-Clause
-
-"""The query option: JMESPath over what a module or plugin has read."""
+"""JMESPath for the option query; the one place that needs jmespath."""
 
 from __future__ import annotations
 
@@ -12,8 +11,8 @@ from typing import Any
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import ConfigError, MissingDependency
 
 
-def apply_query(query: str, data: Any) -> Any:
-    """Return what the query selects; ConfigError for an expression that is none or cannot be applied."""
+def apply_query(query: str, data: object) -> Any:
+    """Return what a JMESPath expression makes of the data; ConfigError for a bad expression."""
     try:
         import jmespath
     except ImportError as exc:
@@ -21,4 +20,4 @@ def apply_query(query: str, data: Any) -> Any:
     try:
         return jmespath.search(query, data)
     except jmespath.exceptions.JMESPathError as exc:
-        raise ConfigError(f"query {query!r}: {exc}") from exc
+        raise ConfigError(f"query {query!r} cannot be applied: {exc}") from exc

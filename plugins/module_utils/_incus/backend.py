@@ -248,6 +248,10 @@ class IncusBackend(Backend):
             raise ConfigError(f"user {user!r} does not exist in {name}")
         return account
 
+    def has_file(self, name: str, path: str) -> bool:
+        """Say whether there is anything at the path in the sandbox."""
+        return files.has_file(self._client, names.server_name(name), path)
+
     def read_file(self, name: str, path: str, target: BinaryIO) -> FileInfo:
         """Copy a file out of the sandbox."""
         return files.read_file(self._client, names.server_name(name), path, target)

@@ -95,9 +95,8 @@ def execute(
     When the deadline is over the process and what it started are killed, and the result says timed_out.
     """
     mark = secrets.token_hex(16)
-    stdin = header(request, {MARK: mark}) + request.stdin
     with _Session(client, server_name, WRAPPER, ids) as session:
-        streams = session.stream(stdin, request.output_limit)
+        streams = session.stream(header(request, {MARK: mark}), request)
         ended = session.finished(deadline)
         if not ended:
             _kill(client, server_name, mark)
@@ -129,7 +128,7 @@ def _kill(client: Client, server_name: str, mark: str) -> None:
     """End what carries the mark; what cannot be killed is the guest's own end."""
     try:
         with _Session(client, server_name, KILLER, (0, 0)) as session:
-            session.stream(f"{mark}\n".encode(), 0)
+            session.stream(f"{mark}\n".encode(), ExecRequest((), output_limit=0))
             session.finished(Deadline(_KILL_SECONDS))
     except PixelsError:
         # the guest went down, and its processes with it
@@ -154,13 +153,16 @@ class _Stream:
 class _Streams:
     """The threads that feed a command and read from it."""
 
-    def __init__(self, sockets: Mapping[str, websocket.WebSocket], stdin: bytes, limit: int | None) -> None:
-        self.out, self.err = _Stream(limit), _Stream(limit)
+    def __init__(self, sockets: Mapping[str, websocket.WebSocket], head: bytes, request: ExecRequest) -> None:
+        self.out, self.err = _Stream(request.output_limit), _Stream(request.output_limit)
+        self._request = request
+        self._news = threading.Condition()
+        self._open = 2
         self._readers = [
-            threading.Thread(target=_read, args=(sockets["1"], self.out), daemon=True),
-            threading.Thread(target=_read, args=(sockets["2"], self.err), daemon=True),
+            threading.Thread(target=self._read, args=(sockets["1"], self.out), daemon=True),
+            threading.Thread(target=self._read, args=(sockets["2"], self.err), daemon=True),
         ]
-        self.threads = [*self._readers, threading.Thread(target=_feed, args=(sockets["0"], stdin), daemon=True)]
+        self.threads = [*self._readers, threading.Thread(target=self._feed, args=(sockets["0"], head), daemon=True)]
         for thread in self.threads:
             thread.start()
 
@@ -169,6 +171,39 @@ class _Streams:
         deadline = Deadline(seconds)
         for thread in self._readers:
             thread.join(deadline.left())
+
+    def _read(self, stream: websocket.WebSocket, sink: _Stream) -> None:
+        for data in _frames(stream):
+            with self._news:
+                sink.add(data)
+                self._news.notify_all()
+        with self._news:
+            self._open -= 1
+            self._news.notify_all()
+
+    def _feed(self, stream: websocket.WebSocket, head: bytes) -> None:
+        """Send the header and standard input; a process that ends without reading it is no failure."""
+        import websocket
+
+        try:
+            _send(stream, head)
+            _send(stream, self._answer() + self._request.stdin)
+            # an empty text message is the API's end of file
+            stream.send("")
+        except (websocket.WebSocketException, OSError, AttributeError):
+            return
+
+    def _answer(self) -> bytes:
+        """Wait for the gate to open and return what goes in front of standard input."""
+        gate = self._request.gate
+        if gate is None:
+            return b""
+        with self._news:
+            while (answer := gate(bytes(self.out.kept + self.err.kept))) is None:
+                if not self._open:
+                    return b""
+                self._news.wait()
+        return answer
 
 
 class _Session:
@@ -205,9 +240,9 @@ class _Session:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def stream(self, stdin: bytes, limit: int | None) -> _Streams:
+    def stream(self, head: bytes, request: ExecRequest) -> _Streams:
         """Start to feed the command and to read from it."""
-        self._streams = _Streams(self._sockets, stdin, limit)
+        self._streams = _Streams(self._sockets, head, request)
         return self._streams
 
     def finished(self, deadline: Deadline) -> bool:
@@ -255,20 +290,7 @@ def _frames(stream: websocket.WebSocket) -> Iterator[bytes]:
         yield data
 
 
-def _read(stream: websocket.WebSocket, sink: _Stream) -> None:
-    for data in _frames(stream):
-        sink.add(data)
-
-
-def _feed(stream: websocket.WebSocket, data: bytes) -> None:
-    """Send standard input; a process that ends without reading it is no failure."""
-    import websocket
-
+def _send(stream: websocket.WebSocket, data: bytes) -> None:
     view = memoryview(data)
-    try:
-        for start in range(0, len(view), _STREAM_CHUNK):
-            stream.send_binary(bytes(view[start : start + _STREAM_CHUNK]))
-        # an empty text message is the API's end of file
-        stream.send("")
-    except (websocket.WebSocketException, OSError, AttributeError):
-        return
+    for start in range(0, len(view), _STREAM_CHUNK):
+        stream.send_binary(bytes(view[start : start + _STREAM_CHUNK]))

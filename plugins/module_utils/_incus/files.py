@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import IO, BinaryIO
 
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import NotFound
@@ -21,6 +22,17 @@ def read_file(client: Client, server_name: str, path: str, target: BinaryIO) -> 
     """Copy a file out of the guest into an open binary file; NotFound when it is not there."""
     response = client.request("GET", _path(server_name), params={"path": path}, into=target)
     return file_from_wire(response.headers)
+
+
+def has_file(client: Client, server_name: str, path: str) -> bool:
+    """Say whether there is a file, folder or link at the path."""
+    response = client.transport.request("HEAD", _path(server_name), params={"path": path})
+    if response.status == 404:
+        return False
+    if response.status >= 400:
+        # a HEAD has no body that would say why
+        client.request("GET", _path(server_name), params={"path": path}, into=io.BytesIO())
+    return True
 
 
 def list_folder(client: Client, server_name: str, path: str) -> tuple[str, ...]:

@@ -5,10 +5,8 @@
 
 from __future__ import annotations
 
-import io
 import re
 
-from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import NotFound
 from ansible_collections.pixels.sandbox.plugins.module_utils._incus import files
 from ansible_collections.pixels.sandbox.plugins.module_utils._incus.client import Client
 
@@ -33,11 +31,8 @@ def give_identity(client: Client, server_name: str) -> None:
 
 
 def _replace(client: Client, server_name: str, path: str, content: bytes, mode: int) -> None:
-    try:
-        files.read_file(client, server_name, path, io.BytesIO())
-    except NotFound:
-        return
-    files.write_file(client, server_name, path, content, mode)
+    if files.has_file(client, server_name, path):
+        files.write_file(client, server_name, path, content, mode)
 
 
 def host_key(kind: str, hostname: str) -> tuple[bytes, bytes]:

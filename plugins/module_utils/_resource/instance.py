@@ -211,7 +211,7 @@ class _Context:
 
     def _create(self, name: str) -> Plan:
         desired = self.desired
-        assert self._possible
+        self._check_possible()
         spec = self._spec(name)
         deadline = self._deadline()
         origin = spec.keys.get(KEY_SOURCE) or spec.keys[KEY_IMAGE]
@@ -234,9 +234,8 @@ class _Context:
         after = {key: value for key, value in managed_fields(predicted).items() if value not in (None, [], {})}
         return Plan(name, {}, after, tuple(steps), seen={"name": name})
 
-    @cached_property
-    def _possible(self) -> bool:
-        """Whether the server can make what is wanted; Unsupported otherwise."""
+    def _check_possible(self) -> None:
+        """Raise Unsupported for what the server cannot make."""
         desired = self.desired
         if desired.type == "vm" or desired.target:
             capabilities = self.backend.capabilities()
@@ -244,7 +243,6 @@ class _Context:
                 raise Unsupported("type: the server cannot run virtual machines")
             if desired.target and not capabilities.clustered:
                 raise Unsupported("target: the server is not a member of a cluster")
-        return True
 
     def _spec(self, name: str) -> InstanceSpec:
         desired = self.desired
