@@ -121,7 +121,7 @@ class Connection(ConnectionBase):
 
     def exec_command(self, cmd: str, in_data: bytes | None = None, sudoable: bool = True) -> tuple[int, bytes, bytes]:
         """Run a command of Ansible's and return its exit code and what it printed."""
-        super().exec_command(cmd, in_data=in_data, sudoable=sudoable)
+        super().exec_command(cmd, in_data=in_data, sudoable=sudoable)  # type: ignore[safe-super]  # it connects
         backend = self._backend
         display.vvv(f"EXEC {to_text(cmd)}", host=self._name)
         request = ExecRequest(
@@ -157,7 +157,7 @@ class Connection(ConnectionBase):
 
     def put_file(self, in_path: str, out_path: str) -> None:
         """Copy a file of the controller into the sandbox."""
-        super().put_file(in_path, out_path)
+        super().put_file(in_path, out_path)  # type: ignore[safe-super]  # it connects
         backend = self._backend
         display.vvv(f"PUT {in_path} TO {out_path}", host=self._name)
         if not os.path.isfile(to_bytes(in_path, errors="surrogate_or_strict")):
@@ -170,7 +170,7 @@ class Connection(ConnectionBase):
 
     def fetch_file(self, in_path: str, out_path: str) -> None:
         """Copy a file of the sandbox to the controller."""
-        super().fetch_file(in_path, out_path)
+        super().fetch_file(in_path, out_path)  # type: ignore[safe-super]  # it connects
         backend = self._backend
         display.vvv(f"FETCH {in_path} TO {out_path}", host=self._name)
         try:

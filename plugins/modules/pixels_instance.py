@@ -162,7 +162,8 @@ options:
     type: bool
   wait_for:
     description:
-      - What a started sandbox must have before the task goes on. V(address) is an address on a network, V(ready) is that and a guest whose start has ended.
+      - What a started sandbox must have before the task goes on.
+      - V(address) is an address on a network. V(ready) is that and a guest whose start has ended.
     type: str
     choices:
       - none

@@ -139,5 +139,6 @@ class Backend(ABC):
         wanted = set(names)
         return {found.name: found for found in self.list_instances(addresses) if found.name in wanted}
 
+    @abstractmethod
     def close(self) -> None:
         """Close what is open."""

@@ -47,7 +47,7 @@ def _guarded(module: AnsibleModule, work: Callable[[Backend], Mapping[str, objec
     try:
         backend = backend_from(module.params)
         try:
-            result = dict(work(backend))
+            result: dict[str, Any] = dict(work(backend))
         finally:
             backend.close()
     except MissingDependency as exc:

@@ -25,9 +25,7 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import
     PixelsError,
 )
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import (
-    KEY_HARDENING,
     KEY_UNFINISHED,
-    RUNNING,
     Capabilities,
     Checkpoint,
     CloneSource,
@@ -40,7 +38,14 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import 
     InstanceChange,
     InstanceSpec,
 )
-from ansible_collections.pixels.sandbox.plugins.module_utils._incus import execution, files, hardening, identity, wire
+from ansible_collections.pixels.sandbox.plugins.module_utils._incus import (
+    execution,
+    files,
+    hardening,
+    identity,
+    shape,
+    wire,
+)
 from ansible_collections.pixels.sandbox.plugins.module_utils._incus.client import Client
 from ansible_collections.pixels.sandbox.plugins.module_utils._incus.endpoint import endpoint_from
 from ansible_collections.pixels.sandbox.plugins.module_utils._incus.transport import (
@@ -49,14 +54,6 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._incus.transport im
     Transport,
 )
 
-#: Pool and bridge that the role incus_host makes.
-OUR_POOL, OUR_NETWORK = "pixels", "pixels0"
-#: Keys of the host's own NIC that belong to one instance and not to its clones.
-_PERSONAL = ("hwaddr", "ipv4.address", "ipv6.address", "host_name")
-#: What a restart of the guest brings, of the keys that we set.
-_AT_RESTART = frozenset({"raw.lxc", "security.nesting", "security.privileged"}) | {
-    key for key in hardening.MANAGED if key.startswith(("security.syscalls.", "security.idmap."))
-}
 _READ_TRIES = 5
 
 Record = dict[str, Any]
@@ -125,7 +122,7 @@ class IncusBackend(Backend):
 
     def create_instance(self, spec: InstanceSpec, deadline: Deadline) -> None:
         """Make a stopped sandbox from an image or as a clone; see the interface."""
-        wanted = self._wanted(spec)
+        wanted = shape.new_shape(self._client, spec)
         try:
             self._create_isolated(spec, wanted, deadline)
             if isinstance(spec.origin, CloneSource):
@@ -145,7 +142,7 @@ class IncusBackend(Backend):
                     f"{instance.name} was changed by somebody else meanwhile", 412, "PUT", self._path(instance.name)
                 )
             try:
-                self._put(instance.name, self._changed(record, change), etag, deadline)
+                self._put(instance.name, shape.changed_shape(record, change), etag, deadline)
                 return
             except Conflict:
                 # a restart changes the ETag too: only a change of what we manage is a conflict
@@ -305,94 +302,6 @@ class IncusBackend(Backend):
 
     # -- private: creating
 
-    def _wanted(self, spec: InstanceSpec) -> Record:
-        """Return configuration, devices and profiles of a new sandbox, all in full."""
-        limits, level = spec.limits, spec.hardening
-        config = {**hardening.LEVELS[level]}
-        source: Record = {"config": {}, "devices": {}, "profiles": ["default"]}
-        if isinstance(spec.origin, CloneSource):
-            source = self._clone_source(spec.origin)
-            config = {
-                **{key: value for key, value in source["config"].items() if key.startswith(("image.", "limits."))},
-                **config,
-            }
-        config.update(wire.limits_to_wire(limits))
-        if level != "none":
-            config.setdefault("limits.processes", str(hardening.DEFAULT_PROCESSES))
-        nesting = spec.nesting
-        if nesting is None:
-            nesting = source["config"].get(hardening.NESTING) == "true"
-        config[hardening.NESTING] = "true" if nesting else "false"
-        if spec.autostart is not None:
-            config["boot.autostart"] = "true" if spec.autostart else "false"
-        config.update({f"{wire.KEYS}{key}": value for key, value in spec.keys.items()})
-        profiles = list(source["profiles"] if spec.profiles is None else spec.profiles)
-        devices = self._devices(spec, profiles, source["devices"])
-        devices.update(wire.mounts_to_wire(spec.mounts or ()))
-        return {"config": config, "devices": devices, "profiles": profiles}
-
-    def _clone_source(self, origin: CloneSource) -> Record:
-        found = self._client.find(self._path(origin.instance))
-        if found is None:
-            raise ConfigError(f"clone_from: there is no sandbox {origin.instance}")
-        return dict(found[0])
-
-    def _devices(
-        self, spec: InstanceSpec, profiles: list[str], inherited: Mapping[str, Any]
-    ) -> dict[str, dict[str, str]]:
-        """Return root disk and NIC: as given, as the source has them, as the profiles have them, or ours."""
-        given: dict[str, Mapping[str, str]] = {}
-        for profile in profiles:
-            found = self._client.find(f"/1.0/profiles/{profile}")
-            if found is None:
-                there = ", ".join(sorted(entry["name"] for entry in self._client.get("/1.0/profiles", recursion="1")))
-                raise ConfigError(f"profiles: there is no profile {profile}; there are: {there}")
-            given.update(found[0]["devices"])
-        devices: dict[str, dict[str, str]] = {}
-        own = {name: dict(device) for name, device in inherited.items()}
-        root = next((d for d in own.values() if d.get("type") == "disk" and d.get("path") == "/"), None)
-        profile_root = next((d for d in given.values() if d.get("type") == "disk" and d.get("path") == "/"), None)
-        disk = spec.limits.disk
-        if disk is None and spec.hardening == "strict" and not (root or {}).get("size"):
-            disk = hardening.STRICT_DISK
-        if spec.pool or disk is not None or root or not profile_root:
-            devices[wire.ROOT] = {"type": "disk", "path": "/", **(profile_root or {}), **(root or {})}
-            if spec.pool:
-                devices[wire.ROOT]["pool"] = spec.pool
-            if "pool" not in devices[wire.ROOT]:
-                devices[wire.ROOT]["pool"] = self._only("pool", "/1.0/storage-pools", OUR_POOL)
-            if disk is not None:
-                devices[wire.ROOT]["size"] = str(disk)
-        nic_name, nic = wire.managed_nic(own)
-        if spec.network:
-            devices[wire.NIC] = {"type": "nic", "name": wire.NIC, "network": spec.network}
-        elif nic:
-            devices[nic_name] = {key: value for key, value in nic.items() if key not in _PERSONAL}
-        elif not wire.managed_nic(given)[0]:
-            network = self._only("network", "/1.0/networks", OUR_NETWORK)
-            devices[wire.NIC] = {"type": "nic", "name": wire.NIC, "network": network}
-        for option, path, device in (("pool", "/1.0/storage-pools", wire.ROOT), ("network", "/1.0/networks", wire.NIC)):
-            wanted = devices.get(device, {}).get(option)
-            if wanted and self._client.find(f"{path}/{wanted}") is None:
-                there = ", ".join(self._names(option, path)) or "none"
-                raise ConfigError(f"{option}: there is no {option} {wanted}; there are: {there}")
-        return devices
-
-    def _names(self, option: str, path: str) -> list[str]:
-        entries = self._client.get(path, recursion="1")
-        return sorted(entry["name"] for entry in entries if option == "pool" or entry.get("managed"))
-
-    def _only(self, option: str, path: str, ours: str) -> str:
-        """Return the pool or network to use where nobody named one."""
-        there = self._names(option, path)
-        if ours in there:
-            return ours
-        if len(there) == 1:
-            return there[0]
-        if not there:
-            raise ConfigError(f"{option}: the server has none; the role incus_host makes one")
-        raise ConfigError(f"{option} is not given, and the server has several: {', '.join(there)}")
-
     def _create_isolated(self, spec: InstanceSpec, wanted: Record, deadline: Deadline) -> None:
         """Create with ids of its own, and with shared ones only where the server twice cannot."""
         config = wanted["config"]
@@ -488,45 +397,6 @@ class IncusBackend(Backend):
         fields = ("architecture", "config", "devices", "ephemeral", "profiles", "stateful", "description")
         body = {field: record[field] for field in fields if field in record}
         self._client.run("PUT", self._path(name), body, deadline, f"update {name}", etag)
-
-    def _changed(self, record: Record, change: InstanceChange) -> Record:
-        config: dict[str, str] = dict(record["config"])
-        devices = {name: dict(device) for name, device in record["devices"].items()}
-        before = dict(config)
-        if change.hardening is not None:
-            for key in hardening.MANAGED:
-                config.pop(key, None)
-            config.update(hardening.LEVELS[change.hardening])
-            config[wire.KEYS + KEY_HARDENING] = change.hardening
-            if change.hardening != "none":
-                config.setdefault("limits.processes", str(hardening.DEFAULT_PROCESSES))
-        config.update(wire.limits_to_wire(change.limits))
-        if change.nesting is not None:
-            config[hardening.NESTING] = "true" if change.nesting else "false"
-        if change.autostart is not None:
-            config["boot.autostart"] = "true" if change.autostart else "false"
-        for key, value in change.keys.items():
-            if value is None:
-                config.pop(wire.KEYS + key, None)
-            else:
-                config[wire.KEYS + key] = value
-        if change.limits.disk is not None:
-            root = devices.setdefault(wire.ROOT, dict(self._expanded_root(record)))
-            root["size"] = str(change.limits.disk)
-        if change.network is not None:
-            devices[wire.NIC] = {"type": "nic", "name": wire.NIC, "network": change.network}
-        if change.mounts is not None:
-            devices = {name: device for name, device in devices.items() if not name.startswith(wire.MOUNT)}
-            devices.update(wire.mounts_to_wire(change.mounts))
-        if record["status"].lower() == RUNNING and any(before.get(key) != config.get(key) for key in _AT_RESTART):
-            config[wire.RESTART_AFTER] = record["last_used_at"]
-        profiles = record["profiles"] if change.profiles is None else list(change.profiles)
-        return {**record, "config": config, "devices": devices, "profiles": profiles}
-
-    @staticmethod
-    def _expanded_root(record: Record) -> Mapping[str, str]:
-        devices: Mapping[str, Mapping[str, str]] = record["expanded_devices"]
-        return next(device for device in devices.values() if device.get("type") == "disk" and device.get("path") == "/")
 
     # -- private: the journal of a restore
 

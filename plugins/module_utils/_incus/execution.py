@@ -266,7 +266,8 @@ class _Session:
         """Close the sockets and wait for the threads on them."""
         for stream in self._sockets.values():
             with contextlib.suppress(OSError):
-                stream.sock.shutdown(socket.SHUT_RDWR)
+                if stream.sock is not None:
+                    stream.sock.shutdown(socket.SHUT_RDWR)
         if self._streams:
             for thread in self._streams.threads:
                 thread.join(5)

@@ -198,10 +198,10 @@ class DirectTransport(Transport):
         timeout: float,
         into: BinaryIO | None,
     ) -> Response:
-        kept = getattr(self._local, "kept", None)
+        kept: http.client.HTTPConnection | None = getattr(self._local, "kept", None)
         # a connection that a fork brought along belongs to the parent: two users would mix their answers
         reused = kept is not None and self._local.pid == os.getpid()
-        if not reused:
+        if kept is None or not reused:
             kept = self._open(timeout)
         try:
             return self._exchange(kept, method, target, data, headers, timeout, into)
@@ -340,7 +340,7 @@ def _verified_adapter(context: ssl.SSLContext, endpoint: Endpoint) -> Any:
 
         def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
             pool = super().get_connection_with_tls_context(*args, **kwargs)
-            pool.ConnectionCls = Connection
+            pool.ConnectionCls = Connection  # type: ignore[attr-defined]  # urllib3 types its pools too widely
             return pool
 
         def cert_verify(self, *args: Any, **kwargs: Any) -> None:

@@ -58,7 +58,7 @@ def instance_from_wire(record: Mapping[str, Any], project: str) -> Instance:
     expanded: Mapping[str, str] = record.get("expanded_config") or config
     devices: Mapping[str, Mapping[str, str]] = record.get("expanded_devices") or record["devices"]
     keys = {key.removeprefix(KEYS): value for key, value in config.items() if key.startswith(KEYS)}
-    root = next((device for device in devices.values() if _is_root(device)), {})
+    root = next((device for device in devices.values() if is_root(device)), {})
     nic_name, nic = managed_nic(devices)
     autostart = expanded.get("boot.autostart")
     status = str(record["status"]).lower()
@@ -190,7 +190,8 @@ def file_from_wire(headers: Mapping[str, str]) -> FileInfo:
     )
 
 
-def _is_root(device: Mapping[str, str]) -> bool:
+def is_root(device: Mapping[str, str]) -> bool:
+    """Say whether a device is the root disk."""
     return device.get("type") == "disk" and device.get("path") == "/"
 
 

@@ -216,7 +216,7 @@ class _Context:
         deadline = self._deadline()
         origin = spec.keys.get(KEY_SOURCE) or spec.keys[KEY_IMAGE]
         steps = [Step(f"create {name} from {origin}", lambda: self._make(spec, deadline), Phase.CLONE)]
-        steps += self._power(name, STOPPED, deadline, fresh=True)
+        steps += self._power(name, STOPPED, deadline)
         status = {"present": STOPPED, "stopped": STOPPED, "frozen": FROZEN}.get(desired.state, RUNNING)
         predicted = Instance(
             name=name,
@@ -359,7 +359,7 @@ class _Context:
         if change:
             what = ", ".join(_changed_names(change))
             steps.append(Step(f"change {what} of {name}", lambda: self._update(found, deadline)))
-        steps += self._power(name, found.status, deadline, fresh=False, addressed=bool(found.addresses))
+        steps += self._power(name, found.status, deadline, addressed=bool(found.addresses))
         after = changed_instance(found, change)
         status = {"started": RUNNING, "restarted": RUNNING, "stopped": STOPPED, "frozen": FROZEN}
         predicted = replace(after, status=status.get(self.desired.state, found.status))
@@ -455,7 +455,7 @@ class _Context:
 
     # -- power
 
-    def _power(self, name: str, status: str, deadline: Deadline, fresh: bool, addressed: bool = False) -> list[Step]:
+    def _power(self, name: str, status: str, deadline: Deadline, addressed: bool = False) -> list[Step]:
         """Return the steps from one power state to the wanted one."""
         desired = self.desired
         act = self.backend.set_power

@@ -1,0 +1,135 @@
+# Copyright (c) 2026, the pixels.sandbox authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# shellcheck shell=bash disable=SC2154  # repo and PIXELS_CACHE are run's
+# Virtual environments: each is made whole under a temporary name and then renamed, so that a killed run leaves no half one.
+
+# The interpreter of a Python version: pyenv's real one, since its stand-ins answer only for the chosen version, else the system's.
+find_python() {
+  local version=$1 candidate
+  for candidate in "${PYENV_ROOT:-$HOME/.pyenv}"/versions/"$version".*/bin/python"$version" "/usr/bin/python$version" "/usr/local/bin/python$version"; do
+    if [ -x "$candidate" ] && "$candidate" -c 'import venv, ensurepip' 2>/dev/null; then
+      printf '%s\n' "$candidate"
+      return 0
+    fi
+  done
+  return 1
+}
+
+# The first of these versions that is here.
+first_python() {
+  local version
+  for version in "$@"; do
+    if find_python "$version"; then
+      return 0
+    fi
+  done
+  return 1
+}
+
+# environment NAME PYTHON REQUIREMENTS [PACKAGE...]: make the environment if its definition has changed; print its folder.
+environment() {
+  local name=$1 python=$2 requirements=$3
+  shift 3
+  local folder="$PIXELS_CACHE/venv/$name" mark temporary
+  mark=$({ "$python" -VV; cat "$repo"/tests/requirements/*.txt; printf '%s\n' "$requirements" "$@"; } | sha256sum | cut -d' ' -f1)
+  if [ "$(cat "$folder/.definition" 2>/dev/null)" != "$mark" ] || ! "$folder/bin/python" -c '' 2>/dev/null; then
+    say "making the environment $name"
+    rm -rf "$folder" "$folder".new.*
+    mkdir -p "$PIXELS_CACHE/venv"
+    temporary="$folder.new.$$"
+    "$python" -m venv "$temporary" >&2
+    mkdir -p "$PIXELS_CACHE/log"
+    if ! "$temporary/bin/pip" install --disable-pip-version-check -r "$repo/tests/requirements/$requirements" "$@" \
+      > "$PIXELS_CACHE/log/pip-$name.log" 2>&1; then
+      tail -n 20 "$PIXELS_CACHE/log/pip-$name.log" >&2
+      return 1
+    fi
+    # scripts carry the path of their interpreter in their first line
+    grep -lrIZ --exclude-dir=lib "$temporary" "$temporary/bin" | xargs -0 sed -i "s|$temporary|$folder|g"
+    printf '%s\n' "$mark" > "$temporary/.definition"
+    mv "$temporary" "$folder"
+  fi
+  printf '%s\n' "$folder"
+}
+
+runtime_environment() {
+  environment runtime "$(first_python 3.12 3.11 3.13 3.10)" runtime.txt
+}
+
+dev_environment() {
+  environment dev "$(first_python 3.11 3.12 3.13 3.10)" dev.txt
+}
+
+# core_environment VERSION PYTHON
+core_environment() {
+  environment "core-$1" "$2" core.txt "ansible-core==$1.*"
+}
+
+importer_environment() {
+  environment importer "$(first_python 3.11 3.12 3.10)" importer.txt
+}
+
+# The oldest and the newest ansible-core that a Python of this machine carries, as "VERSION PYTHON".
+oldest_core() {
+  local version
+  for version in 3.10 3.11 3.12; do
+    if find_python "$version" > /dev/null; then
+      printf '2.17 %s\n' "$version"
+      return 0
+    fi
+  done
+  return 1
+}
+
+newest_core() {
+  local version
+  for version in 3.13 3.12; do
+    if find_python "$version" > /dev/null; then
+      printf '2.21 %s\n' "$version"
+      return 0
+    fi
+  done
+  printf '2.19 3.11\n'
+}
+
+# Let every tool find this checkout as a collection, and no other copy of it.
+use_checkout() {
+  local root
+  root="$PIXELS_CACHE/checkout-$(printf '%s' "$repo" | sha256sum | cut -c1-12)"
+  mkdir -p "$root/ansible_collections/pixels"
+  ln -sfn "$repo" "$root/ansible_collections/pixels/sandbox"
+  export ANSIBLE_COLLECTIONS_PATH="$root" PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
+  export ANSIBLE_HOME="$root/ansible" PYTHONDONTWRITEBYTECODE=1
+}
+
+# A copy of what would be committed, in a folder of the shape that ansible-test wants; print the folder.
+copy_tree() {
+  local tree="$PIXELS_CACHE/tree-$1/ansible_collections/pixels/sandbox"
+  rm -rf "$PIXELS_CACHE/tree-$1"
+  mkdir -p "$tree"
+  (cd "$repo" && git ls-files -z --cached --others --exclude-standard | while IFS= read -r -d '' file; do
+    [ -e "$file" ] && printf '%s\0' "$file"
+  done | tar -c --null -T - -f -) | tar -x -C "$tree" -f -
+  # without a repository of its own ansible-test would look for one above it
+  git -C "$tree" init --quiet
+  git -C "$tree" add --all
+  printf '%s\n' "$tree"
+}
+
+# ansible-test fetches pip's installer from a host of the Ansible project unless it lies in its cache.
+seed_pip_installer() {
+  local python=$1 version
+  version=$("$python" - <<'PYTHON'
+import pathlib
+import re
+
+import ansible_test
+
+text = (pathlib.Path(ansible_test.__path__[0]) / "_internal" / "python_requirements.py").read_text()
+print(re.search(r"pip='([0-9.]+)'", text)[1].replace(".", "_"))
+PYTHON
+  )
+  mkdir -p "$HOME/.ansible/test/cache"
+  cp "$repo/tests/tools/get_pip.py" "$HOME/.ansible/test/cache/get_pip_$version.py"
+}

@@ -1,0 +1,161 @@
+# Copyright (c) 2026, the pixels.sandbox authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# shellcheck shell=bash disable=SC2154,SC2034,SC2164  # its variables are run's, and so is errexit
+# The stages of `./run test`, each run as a process of its own, where a failing command ends it.
+
+STAGES=(lint unit docs package sanity-oldest units-oldest sanity-newest units-newest incus live molecule)
+
+# How many minutes a stage may take.
+stage_limit() {
+  case $1 in
+    live) echo 20 ;;
+    molecule) echo 25 ;;
+    *) echo 15 ;;
+  esac
+}
+
+stage_lint() {
+  local venv tree
+  venv=$(dev_environment)
+  PATH="$venv/bin:$PATH"
+  ruff check .
+  ruff format --check .
+  codespell --skip .git,.cache,COPYING,LICENSES .
+  yamllint --strict .
+  shellcheck run .ci/run tests/tools/*.sh
+  ansible-lint
+  antsibull-changelog lint
+  tree=$(copy_tree mypy)
+  (cd "${tree%/ansible_collections/*}" && mypy --config-file "$tree/.mypy.ini" ansible_collections/pixels/sandbox/plugins)
+}
+
+stage_unit() {
+  local venv
+  venv=$(dev_environment)
+  "$venv/bin/pytest" -q --import-mode=importlib -p no:cacheprovider --junitxml="$junit/unit.xml" \
+    --cov="$ANSIBLE_COLLECTIONS_PATH/ansible_collections/pixels/sandbox/plugins" --cov=plugins --cov-branch --cov-report=term-missing:skip-covered \
+    tests/unit
+}
+
+stage_docs() {
+  local venv
+  venv=$(dev_environment)
+  PATH="$venv/bin:$PATH" antsibull-docs lint-collection-docs --plugin-docs --skip-rstcheck --validate-collection-refs self .
+  PATH="$venv/bin:$PATH" ansible-doc --list pixels.sandbox --type module
+  [ "$(wc -l < README.md)" -lt 150 ]
+}
+
+stage_package() {
+  local venv tree dist installed
+  venv=$(dev_environment)
+  tree=$(copy_tree package)
+  dist="$PIXELS_CACHE/dist"
+  installed="$PIXELS_CACHE/installed"
+  rm -rf "$dist" "$installed"
+  (cd "$tree" && "$venv/bin/ansible-galaxy" collection build --force --output-path "$dist" .)
+  "$venv/bin/ansible-galaxy" collection install --force --offline -p "$installed" "$dist"/pixels-sandbox-*.tar.gz
+  (
+    # nothing but the installed artifact may be found
+    unset PYTHONPATH
+    export ANSIBLE_COLLECTIONS_PATH="$installed"
+    cd "$installed"
+    "$venv/bin/ansible-galaxy" collection verify --offline pixels.sandbox
+    for module in pixels_instance pixels_instance_info pixels_checkpoint pixels_checkpoint_info pixels_exec; do
+      "$venv/bin/ansible-doc" -t module "pixels.sandbox.$module" > /dev/null
+    done
+    "$venv/bin/ansible-doc" -t connection pixels.sandbox.incus > /dev/null
+    "$venv/bin/ansible-doc" -t inventory pixels.sandbox.pixels > /dev/null
+    "$venv/bin/ansible-doc" -t role pixels.sandbox.incus_host pixels.sandbox.guest_image > /dev/null
+    # it runs, and says what is wrong in words
+    "$venv/bin/ansible" localhost -m pixels.sandbox.pixels_instance_info -a incus_socket=/nonexistent 2>&1 | grep -q 'is not there'
+  )
+  venv=$(importer_environment)
+  (cd "$dist" && PATH="$venv/bin:$PATH" PYTHONPATH='' "$venv/bin/python" -m galaxy_importer.main "$dist"/pixels-sandbox-*.tar.gz)
+}
+
+# ansible_test VERSION PYTHON COMMAND...: run ansible-test in a copy of the tree. It clears the environment and cannot use pyenv's stand-ins.
+ansible_test() {
+  local version=$1 python=$2 venv tree path='' candidate
+  shift 2
+  venv=$(core_environment "$version" "$(find_python "$python")")
+  tree=$(copy_tree "core-$version-$1")
+  seed_pip_installer "$venv/bin/python"
+  for candidate in 3.10 3.11 3.12 3.13; do
+    if candidate=$(find_python "$candidate"); then
+      path="$path:$(dirname "$candidate")"
+    fi
+  done
+  (cd "$tree" && unset PYTHONPATH ANSIBLE_COLLECTIONS_PATH && PATH="$venv/bin$path:$PATH" "$venv/bin/ansible-test" "$@")
+  if [ -d "$tree/tests/output/junit" ]; then
+    for candidate in "$tree"/tests/output/junit/*.xml; do
+      cp "$candidate" "$junit/$version-$1-$(basename "$candidate")"
+    done
+  fi
+}
+
+stage_sanity-oldest() {
+  local core
+  read -ra core <<< "$(oldest_core)"
+  ansible_test "${core[@]}" sanity --local
+}
+
+stage_sanity-newest() {
+  local core
+  read -ra core <<< "$(newest_core)"
+  ansible_test "${core[@]}" sanity --local
+}
+
+# The oldest and the newest Python of a core; those between add time and no news.
+stage_units-oldest() {
+  local core
+  read -ra core <<< "$(oldest_core)"
+  ansible_test "${core[@]}" units --venv --python "${core[1]}"
+}
+
+stage_units-newest() {
+  local core
+  read -ra core <<< "$(newest_core)"
+  ansible_test "${core[@]}" units --venv --python "${core[1]}"
+}
+
+stage_incus() {
+  setup
+}
+
+stage_live() {
+  local venv
+  venv=$(dev_environment)
+  PATH="$venv/bin:$PATH" PIXELS_TEST_INCUS=1 "$venv/bin/pytest" -q -ra --import-mode=importlib -p no:cacheprovider \
+    --junitxml="$junit/live.xml" tests/unit/contract tests/live
+}
+
+stage_molecule() {
+  local scenario
+  for scenario in molecule/*/molecule.yml; do
+    scenario=$(basename "$(dirname "$scenario")")
+    case $scenario in
+      shared | default) ;;
+      *) run_scenario "$scenario" ;;
+    esac
+  done
+}
+
+# run_scenario NAME: one story against the real Incus, verified by at least one test.
+run_scenario() {
+  local venv report="$junit/molecule-$1.xml" log="$PIXELS_CACHE/log/molecule-$1.log"
+  venv=$(dev_environment)
+  # molecule remembers what it once made, in spite of what became of it
+  rm -rf "$ANSIBLE_HOME"/tmp/molecule.* "$report"
+  mkdir -p "$(dirname "$log")"
+  PATH="$venv/bin:$PATH" PYTEST_ADDOPTS="-p no:cacheprovider --junitxml=$report" ANSIBLE_FORCE_COLOR=false \
+    "$venv/bin/molecule" test --scenario-name "$1" 2>&1 | tee "$log"
+  if grep -q 'Missing playbook' "$log"; then
+    echo "scenario $1: a playbook is missing" >&2
+    return 1
+  fi
+  if [ ! -s "$report" ]; then
+    echo "scenario $1: nothing was verified" >&2
+    return 1
+  fi
+}
