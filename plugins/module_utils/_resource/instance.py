@@ -47,6 +47,7 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import 
     Limits,
 )
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.plan import Phase, Plan, Step, Work
+from ansible_collections.pixels.sandbox.plugins.module_utils._resource import power
 from ansible_collections.pixels.sandbox.plugins.module_utils._resource.desired import (
     DEFAULT_IMAGE,
     DEFAULT_LIMITS,
@@ -54,8 +55,6 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._resource.desired i
     label_texts,
 )
 
-#: How long a guest may take to shut down; those that have just installed packages need it.
-GRACEFUL_SECONDS = 120.0
 #: How long an unfinished sandbox that the server does not work at is left to the run that may be making it.
 GRACE_SECONDS = 20.0
 _POLL_SECONDS = 0.2
@@ -460,7 +459,7 @@ class _Context:
         desired = self.desired
         act = self.backend.set_power
         thaw = Step(f"unfreeze {name}", lambda: act(name, "unfreeze", deadline), Phase.STOP)
-        start = Step(f"start {name}", lambda: self._start(name, deadline), Phase.BOOT)
+        start = Step(f"start {name}", lambda: power.start(self.backend, name, deadline), Phase.BOOT)
         stop = Step(f"stop {name}", lambda: self._stop(name, deadline), Phase.STOP)
         freeze = Step(f"freeze {name}", lambda: act(name, "freeze", deadline), Phase.WAIT)
         boot_wait = self._wait(name, deadline, Phase.BOOT)
@@ -482,36 +481,12 @@ class _Context:
             return [*steps, freeze] if status != FROZEN else []
         return steps
 
-    def _start(self, name: str, deadline: Deadline) -> None:
-        try:
-            self.backend.set_power(name, "start", deadline)
-        except (OperationFailed, Conflict):
-            # two runs at once: what counts is that it runs
-            found = self.backend.get_instance(name)
-            if found is None or found.status != RUNNING:
-                raise
-
-    def _stop(self, name: str, deadline: Deadline, force: bool = False) -> None:
-        """Shut the guest down, and switch it off when it does not follow in time."""
-        try:
-            if not (force or self.desired.force):
-                try:
-                    self.backend.set_power(name, "stop", Deadline(deadline.slice(GRACEFUL_SECONDS)))
-                    return
-                except (OperationFailed, DeadlineExceeded):
-                    # switching off has a budget of its own: the shutdown may have used up all there was
-                    deadline = Deadline(30)
-            self.backend.set_power(name, "stop", deadline, force=True)
-        except NotFound:
-            return
-        except (OperationFailed, Conflict):
-            found = self.backend.get_instance(name)
-            if found is not None and found.status != STOPPED:
-                raise
-
     def _restart(self, name: str, deadline: Deadline) -> None:
         self._stop(name, deadline)
-        self._start(name, deadline)
+        power.start(self.backend, name, deadline)
+
+    def _stop(self, name: str, deadline: Deadline, force: bool = False) -> None:
+        power.stop(self.backend, name, deadline, force or self.desired.force)
 
     def _wait(self, name: str, deadline: Deadline, phase: Phase) -> list[Step]:
         """Return the wait for what the user wants to be there before the task ends."""

@@ -1,0 +1,53 @@
+# Copyright (c) 2026, the pixels.sandbox authors
+# BSD-2-Clause (see LICENSES/BSD-2-Clause.txt)
+# SPDX-License-Identifier: BSD-2-Clause
+"""Starting and stopping a sandbox, with what can go wrong on the way."""
+
+from __future__ import annotations
+
+from ansible_collections.pixels.sandbox.plugins.module_utils._backend.base import Backend
+from ansible_collections.pixels.sandbox.plugins.module_utils._core.deadline import Deadline
+from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import (
+    ApiError,
+    DeadlineExceeded,
+    NotFound,
+    OperationFailed,
+)
+from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import RUNNING, STOPPED
+
+#: How long a guest may take to shut down; those that have just installed packages need it.
+GRACEFUL_SECONDS = 120.0
+_FORCED_SECONDS = 30.0
+
+
+def start(backend: Backend, name: str, deadline: Deadline) -> None:
+    """Start a sandbox; one that another run has started meanwhile is success."""
+    try:
+        backend.set_power(name, "start", deadline)
+    except ApiError:
+        found = backend.get_instance(name)
+        if found is None or found.status != RUNNING:
+            raise
+
+
+def stop(backend: Backend, name: str, deadline: Deadline, force: bool) -> None:
+    """Shut a guest down, and switch it off when it does not follow in time; force switches it off at once.
+
+    A sandbox that is stopped or gone meanwhile is success.
+    """
+    try:
+        if not force:
+            try:
+                backend.set_power(name, "stop", Deadline(deadline.slice(GRACEFUL_SECONDS)))
+            except (OperationFailed, DeadlineExceeded):
+                # switching off has a budget of its own: the shutdown may have used up all there was
+                deadline = Deadline(_FORCED_SECONDS)
+            else:
+                return
+        backend.set_power(name, "stop", deadline, force=True)
+    except NotFound:
+        return
+    except ApiError:
+        found = backend.get_instance(name)
+        if found is not None and found.status != STOPPED:
+            raise
