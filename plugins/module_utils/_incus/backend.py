@@ -18,6 +18,7 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core import accoun
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.deadline import Deadline
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import (
     ApiError,
+    AuthenticationFailed,
     ConfigError,
     Conflict,
     NotFound,
@@ -91,6 +92,9 @@ class IncusBackend(Backend):
     def list_instances(self, addresses: bool = True) -> tuple[Instance, ...]:
         """Return the px- instances of the project, sorted by name."""
         records = self._read("/1.0/instances", recursion="2" if addresses else "1")
+        if not records:
+            # a project that does not exist is answered like an empty one
+            self._check_project()
         ours = [record for record in records if record["name"].startswith(names.PREFIX)]
         return tuple(self._instance(record) for record in sorted(ours, key=lambda record: str(record["name"])))
 
@@ -99,12 +103,18 @@ class IncusBackend(Backend):
         try:
             record = self._read(self._path(name), recursion="1")
         except NotFound:
+            self._check_project()
             return None
         return self._instance(record)
 
     def list_images(self) -> tuple[Image, ...]:
         """Return the images of the server's store."""
-        return tuple(wire.image_from_wire(record) for record in self._client.get("/1.0/images", recursion="1"))
+        try:
+            records = self._client.get("/1.0/images", recursion="1")
+        except NotFound:
+            self._check_project()
+            raise
+        return tuple(wire.image_from_wire(record) for record in records)
 
     def is_busy(self, name: str) -> bool:
         """Say whether an operation on the instance is running."""
@@ -275,8 +285,17 @@ class IncusBackend(Backend):
 
     def _server(self) -> Record:
         if self._server_record is None:
-            self._server_record = dict(self._client.get("/1.0"))
+            record = dict(self._client.get("/1.0"))
+            if record.get("auth") != "trusted":
+                # the one request that a stranger may make: it is answered in part
+                raise AuthenticationFailed("the server does not trust this client: incus_client_cert is not added there")
+            self._server_record = record
         return self._server_record
+
+    def _check_project(self) -> None:
+        """Raise ConfigError when nothing was found because the project itself is not there."""
+        if self._project != "default" and self._client.find(f"/1.0/projects/{self._project}") is None:
+            raise ConfigError(f"incus_project: there is no project {self._project}")
 
     def _instance(self, record: Record) -> Instance:
         return wire.instance_from_wire(record, self._project)
