@@ -58,7 +58,7 @@ def image_disk() -> FakeDisk:
     folders = ("/", "/etc", "/etc/ssh", "/root", "/tmp", "/var")
     return FakeDisk(
         {
-            **{path: FOLDER for path in folders},
+            **dict.fromkeys(folders, FOLDER),
             "/etc/passwd": FakeFile(PASSWD),
             "/etc/machine-id": FakeFile(b"0123456789abcdef0123456789abcdef\n", mode=0o444),
             "/etc/hostname": FakeFile(b"image\n"),

@@ -1,0 +1,89 @@
+# Copyright (c) 2026, the pixels.sandbox authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The entry for people and for continuous integration: what it says, and what it counts."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+STAGES = """
+STAGES=(good bad)
+stage_limit() { echo 1; }
+stage_good() { echo all is well; cp "$repo/good.xml" "$junit/good.xml"; }
+stage_bad() { false; echo never reached; }
+stage_hangs() { sleep 8614; }
+"""
+JUNIT = """<testsuites><testsuite>
+<testcase name="a"/><testcase name="b"/><testcase name="c"><skipped/></testcase>
+<testcase name="d"><failure message="x"/></testcase><testcase name="e"><error/></testcase>
+</testsuite></testsuites>"""
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """Return a copy of the runner with stages of the test's own."""
+    tree = tmp_path / "tree"
+    shutil.copytree(ROOT / "tests/tools", tree / "tests/tools")
+    shutil.copy(ROOT / "run", tree / "run")
+    (tree / "tests/tools/stages.sh").write_text(STAGES)
+    (tree / "good.xml").write_text(JUNIT)
+    return tree
+
+
+def run(tree: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run the runner with a cache of its own."""
+    environment = {**os.environ, "PIXELS_CACHE": str(tree / "cache")}
+    return subprocess.run(
+        ["bash", tree / "run", *words], capture_output=True, text=True, check=False, env=environment, timeout=100
+    )
+
+
+def test_all_stages_run_and_the_last_line_counts(tree: Path) -> None:
+    result = run(tree, "test")
+    assert result.returncode == 1
+    assert "ok      good" in result.stdout
+    assert "FAILED  bad" in result.stdout
+    assert "never reached" not in result.stdout
+    # one stage and two tests passed; one stage and two tests failed
+    assert result.stdout.splitlines()[-1] == "3 passed, 3 failed"
+
+
+def test_a_stage_can_be_run_alone(tree: Path) -> None:
+    (tree / "good.xml").write_text('<testsuite><testcase name="a"/></testsuite>')
+    result = run(tree, "test", "good")
+    assert (result.returncode, result.stdout.splitlines()[-1]) == (0, "2 passed, 0 failed")
+
+
+def test_a_stage_that_is_not_there_is_named_before_anything_runs(tree: Path) -> None:
+    result = run(tree, "test", "good", "nonsense")
+    assert result.returncode == 2
+    assert "nonsense" in result.stderr
+    assert "good (" not in result.stdout
+
+
+@pytest.mark.parametrize("words", [("nonsense",), ("scenario",), ("scenario", "nonsense")])
+def test_a_word_that_is_not_there_shows_those_there_are(words: tuple[str, ...], tree: Path) -> None:
+    result = run(tree, *words)
+    assert result.returncode == 2
+    assert "./run WORD" in result.stderr
+
+
+def test_help_names_every_word_and_every_stage() -> None:
+    result = subprocess.run(["bash", ROOT / "run", "help"], capture_output=True, text=True, check=True)
+    stages = (ROOT / "tests/tools/stages.sh").read_text().split("STAGES=(")[1].split(")")[0].split()
+    words = ("demo", "demo-clean", "setup", "test", "scenario", "bench", "dev", *stages)
+    assert not [word for word in words if word not in result.stdout]
+
+
+def test_counting_needs_nothing_but_python(tree: Path) -> None:
+    script = tree / "tests/tools/count.py"
+    result = subprocess.run([sys.executable, "-I", script], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == ["0", "0"]
