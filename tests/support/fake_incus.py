@@ -562,11 +562,13 @@ class FakeIncus:
         instance.snapshots[label] = FakeSnapshot(record, instance.disk.copy())
 
     def _snapshot(self, asked: Asked, name: str, label: str) -> Response:
-        _only(asked, "DELETE")
+        _only(asked, "GET", "DELETE")
         instance = self._get(asked.project, name)
         if label not in instance.snapshots:
             message = f'Failed to fetch snapshot "{label}" of instance "{name}": Instance_snapshot not found'
             raise Refused(404, message)
+        if asked.method == "GET":
+            return _sync(instance.snapshots[label].record, etag=_etag(instance.snapshots[label].record))
         return self._run(asked, "Deleting snapshot", name, lambda: instance.snapshots.pop(label))
 
     # -- files

@@ -23,9 +23,9 @@ _SIZE_UNITS = {
     "TiB": 2**40,
     "PiB": 2**50,
 }
-_SIZE = re.compile(r"(\d+) ?(B|kB|MB|GB|TB|PB|KiB|MiB|GiB|TiB|PiB)?")
+_SIZE = re.compile(r"([0-9]+) ?(B|kB|MB|GB|TB|PB|KiB|MiB|GiB|TiB|PiB)?")
 _DURATION_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-_DURATION = re.compile(r"(?:\d+[smhdw])+")
+_DURATION = re.compile(r"(?:[0-9]+[smhdw])+")
 
 
 def size(option: str, text: str, bare_unit: str = "MiB") -> int:
@@ -61,7 +61,7 @@ def duration(option: str, text: str) -> int:
     if text.isascii() and text.isdigit():
         seconds = int(text)
     elif _DURATION.fullmatch(text):
-        seconds = sum(int(part[:-1]) * _DURATION_UNITS[part[-1]] for part in re.findall(r"\d+[smhdw]", text))
+        seconds = sum(int(part[:-1]) * _DURATION_UNITS[part[-1]] for part in re.findall(r"[0-9]+[smhdw]", text))
     else:
         raise ConfigError(f"{option} {text!r} is not a duration: seconds, or numbers with units as 90s, 45m, 2h30m, 7d")
     if seconds <= 0:

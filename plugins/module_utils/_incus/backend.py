@@ -187,7 +187,14 @@ class IncusBackend(Backend):
         body: Record = {"name": label, "stateful": False}
         if expires_at:
             body["expires_at"] = wire.time_to_wire(expires_at)
-        self._client.run("POST", f"{self._path(name)}/snapshots", body, deadline, f"checkpoint {label} of {name}")
+        path = f"{self._path(name)}/snapshots"
+        try:
+            self._client.run("POST", path, body, deadline, f"checkpoint {label} of {name}")
+        except OperationFailed as exc:
+            # a label that is taken has no number of its own among the answers
+            if label in {checkpoint.label for checkpoint in self.list_checkpoints(name)}:
+                raise Conflict(f"the label {label} is taken", 409, "POST", path) from exc
+            raise
 
     def delete_checkpoint(self, name: str, label: str, deadline: Deadline) -> None:
         """Delete a checkpoint."""
