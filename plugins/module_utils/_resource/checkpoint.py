@@ -14,7 +14,12 @@ from typing import Any
 from ansible_collections.pixels.sandbox.plugins.module_utils._backend.base import Backend
 from ansible_collections.pixels.sandbox.plugins.module_utils._core import names, units
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.deadline import Deadline
-from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import ConfigError, Conflict, NotFound
+from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import (
+    ApiError,
+    ConfigError,
+    Conflict,
+    NotFound,
+)
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import (
     FROZEN,
     KEY_PROTECTED,
@@ -111,7 +116,8 @@ def plan_checkpoint(backend: Backend, desired: DesiredCheckpoint, clock: Clock =
             label = str(desired.label)
             plan = Plan(desired.name, {}, {}, seen={"label": label, "removed": []})
             return Work((plan,), dict)
-        raise ConfigError(f"there is no sandbox {desired.name}")
+        there = [found.name for found in backend.list_instances(addresses=False) if found.kind == SANDBOX]
+        raise ConfigError(f"there is no sandbox {desired.name}; there are: {', '.join(there) or 'none'}")
     refuse_foreign(instance)
     if instance.unfinished:
         raise ConfigError(f"the creation of {desired.name} was broken off, or has not ended")
@@ -128,8 +134,8 @@ class _Planner:
         self.instance = instance
         self.clock = clock
         self.name = desired.name
-        self.label = desired.label or clock().strftime("px-%Y%m%d-%H%M%S")
         self.there = {checkpoint.label: checkpoint for checkpoint in backend.list_checkpoints(desired.name)}
+        self.label = desired.label or self._new_label()
         self.deadline = Deadline(desired.timeout)
         self.removed: list[str] = []
 
@@ -146,11 +152,24 @@ class _Planner:
 
     # -- present
 
+    def _new_label(self) -> str:
+        """Return a label of the time that is not taken: two may be made within one second."""
+        moment = self.clock()
+        while True:
+            label = moment.strftime("px-%Y%m%d-%H%M%S")
+            if label not in self.there:
+                return label
+            moment += timedelta(seconds=1)
+
     def _present(self) -> Plan:
         found = self.there.get(self.label)
         hollow = found is not None and not self.backend.is_whole(self.instance, self.label)
         steps: list[Step] = []
-        protected = bool(self.desired.protected)
+        # a mark can outlive its checkpoint, when that was removed by other hands
+        marked = self.label in _marks(self.instance)
+        protected = self.desired.protected
+        if protected is None:
+            protected = marked and found is not None
         if found is None or hollow:
             if hollow:
                 text = f"delete checkpoint {self.label} of {self.name}, which has no disk"
@@ -162,13 +181,12 @@ class _Planner:
             after = {"label": self.label, "protected": protected, "expires_at": time_text(expires)}
         else:
             self._check_expiry(found)
-            protected = found.protected if self.desired.protected is None else protected
             before = {"label": found.label, "protected": found.protected, "expires_at": time_text(found.expires_at)}
             after = {**before, "protected": protected}
-        if protected != (found is not None and found.protected):
+        if protected != marked:
             verb = "protect" if protected else "unprotect"
             steps.append(Step(f"{verb} checkpoint {self.label} of {self.name}", lambda: self._protect(protected)))
-        self.removed = self._surplus()
+        self.removed = self._surplus(protected)
         for label in self.removed:
             steps.append(self._delete_step(label))
         before["others"] = sorted(set(self.there) - {self.label})
@@ -196,7 +214,7 @@ class _Planner:
                 f"and the server would remove it all the same: {way_out}"
             )
 
-    def _surplus(self) -> list[str]:
+    def _surplus(self, protected: bool) -> list[str]:
         """Return the labels that are too many for C(keep), oldest first."""
         keep = self.desired.keep
         if keep is None:
@@ -215,8 +233,9 @@ class _Planner:
                 else stem(checkpoint.label) == stem(self.label)
             )
         ]
-        # the one that the task is about counts too, and is never one of those that go
-        return counted[: max(0, len(counted) + 1 - keep)]
+        # the one that the task is about is never one of those that go, and counts like any other
+        own = 0 if protected or self.label in sources else 1
+        return counted[: max(0, len(counted) + own - keep)]
 
     def _clone_sources(self) -> set[str]:
         """Return the labels that instances were copied from."""
@@ -227,8 +246,8 @@ class _Planner:
         try:
             self.backend.create_checkpoint(self.name, self.label, expires, self.deadline)
         except Conflict:
-            # another run of the same task was faster
-            if self.label not in {checkpoint.label for checkpoint in self.backend.list_checkpoints(self.name)}:
+            # another run of the same task was faster; without a label each run wants one of its own
+            if self.desired.label is None or self.label not in self._labels():
                 raise
 
     def _protect(self, protected: bool) -> None:
@@ -237,7 +256,7 @@ class _Planner:
             instance = self.backend.get_instance(self.name)
             if instance is None:
                 raise NotFound(f"{self.name} was removed meanwhile", 404)
-            labels = {label for label in instance.keys.get(KEY_PROTECTED, "").split(",") if label}
+            labels = _marks(instance)
             wanted = labels | {self.label} if protected else labels - {self.label}
             if wanted == labels:
                 return
@@ -278,6 +297,14 @@ class _Planner:
         except NotFound:
             # another run, or the expiry, was faster
             return
+        except ApiError:
+            # of two deletions at once the server refuses one: what counts is what is left
+            if label in self._labels():
+                raise
+
+    def _labels(self) -> set[str]:
+        """Return the labels that there are now."""
+        return {checkpoint.label for checkpoint in self.backend.list_checkpoints(self.name)}
 
     # -- restored
 
@@ -333,6 +360,11 @@ class _Planner:
         self.backend.restore_checkpoint(instance, self.label, self.deadline)
 
 
+def _marks(instance: Instance) -> set[str]:
+    """Return the labels that are marked as protected."""
+    return {label for label in instance.keys.get(KEY_PROTECTED, "").split(",") if label}
+
+
 def list_checkpoint_records(backend: Backend, wanted: list[str] | None) -> list[dict[str, object]]:
     """Return the checkpoints of sandboxes (None is all of them), by sandbox and age, with what was cloned from each."""
     instances = backend.list_instances(addresses=False)
@@ -347,5 +379,13 @@ def list_checkpoint_records(backend: Backend, wanted: list[str] | None) -> list[
         }
         for instance in instances
         if instance.kind == SANDBOX and (wanted is None or instance.name in wanted)
-        for checkpoint in backend.list_checkpoints(instance.name)
+        for checkpoint in _checkpoints_of(backend, instance.name)
     ]
+
+
+def _checkpoints_of(backend: Backend, name: str) -> tuple[Checkpoint, ...]:
+    """Return the checkpoints of a sandbox, none of one that was removed since it was listed."""
+    try:
+        return backend.list_checkpoints(name)
+    except NotFound:
+        return ()

@@ -15,6 +15,7 @@ from typing import Any
 from ansible_collections.pixels.sandbox.plugins.module_utils._backend.base import Backend
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.deadline import Deadline
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import (
+    ApiError,
     ConfigError,
     Conflict,
     DeadlineExceeded,
@@ -202,9 +203,11 @@ class _Context:
     def _delete(self, name: str, deadline: Deadline) -> None:
         try:
             self.backend.delete_instance(name, deadline)
-        except NotFound:
-            # another run was faster
-            return
+        except ApiError:
+            # of two deletions at once the server refuses one, in words and numbers of many kinds: what counts is
+            # what is left
+            if self.backend.get_instance(name) is not None:
+                raise
 
     # -- create
 

@@ -19,6 +19,7 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import
     NotFound,
     OperationFailed,
     PixelsError,
+    StepFailed,
 )
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import Checkpoint, Instance, InstanceChange
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.plan import Plan, Work, apply
@@ -181,8 +182,8 @@ def test_a_prefix_of_the_server_is_understood_in_the_name() -> None:
 
 @pytest.mark.parametrize("state", ["present", "restored"])
 def test_a_sandbox_that_is_not_there_is_an_error(state: str) -> None:
-    with pytest.raises(ConfigError, match="there is no sandbox box"):
-        plan_for(Server(), label="a", state=state)
+    with pytest.raises(ConfigError, match="there is no sandbox box; there are: one, two"):
+        plan_for(Server(sandbox("one"), sandbox("two")), label="a", state=state)
 
 
 @pytest.mark.parametrize("state", ["present", "absent", "restored"])
@@ -205,6 +206,18 @@ def test_a_task_without_a_label_makes_one_of_the_time_in_utc(server: Server) -> 
     plan = run(server)
     assert plan.actions == ["create checkpoint px-20260102-030405 of box"]
     assert server.labels() == ["px-20260102-030405"]
+
+
+def test_a_task_without_a_label_makes_another_one_within_the_same_second(server: Server) -> None:
+    run(server)
+    assert run(server).changed
+    assert server.labels() == ["px-20260102-030405", "px-20260102-030406"]
+
+
+def test_a_task_without_a_label_does_not_take_that_of_another_run_for_its_own(server: Server) -> None:
+    work = work_for(server)
+    run(server)
+    assert isinstance(apply(work)["box"], StepFailed)
 
 
 def test_a_checkpoint_that_is_there_is_left_alone(server: Server) -> None:
@@ -294,6 +307,21 @@ def test_what_the_server_would_remove_cannot_be_protected(server: Server) -> Non
         plan_for(server, label="a", protected=True)
 
 
+def test_a_mark_of_one_that_is_long_gone_protects_nothing_new() -> None:
+    server = Server(sandbox(protected="a"))
+    plan = run(server, label="a")
+    assert plan.actions == ["create checkpoint a of box", "unprotect checkpoint a of box"]
+    assert "protected" not in server.instances["box"].keys
+
+
+def test_one_that_is_made_anew_stays_protected() -> None:
+    server = Server(sandbox(protected="a"))
+    server.has("a")
+    server.hollow.add("a")
+    run(server, label="a")
+    assert server.instances["box"].keys["protected"] == "a"
+
+
 def test_protection_outlasts_changes_by_others(server: Server) -> None:
     server.conflicts = 2
     run(server, label="a", protected=True)
@@ -351,6 +379,12 @@ def test_keep_neither_counts_nor_removes_protected_ones() -> None:
     assert server.labels() == ["n-1", "n-3", "n-4"]
 
 
+def test_keep_does_not_count_the_new_one_when_it_is_protected(server: Server) -> None:
+    server.has("n-1", "n-2")
+    run(server, label="n-3", keep=2, protected=True)
+    assert server.labels() == ["n-1", "n-2", "n-3"]
+
+
 def test_keep_neither_counts_nor_removes_those_that_instances_come_from() -> None:
     clone = sandbox("clone", source="box:n-1")
     build = Instance("build-x", "px-build-x", "stopped", kind="build", keys={"kind": "build", "source": "box:n-2"})
@@ -394,6 +428,20 @@ def test_one_that_somebody_else_removes_meanwhile_is_absent(server: Server) -> N
     work = work_for(server, label="a", state="absent")
     server.checkpoints["box"].clear()
     assert not apply(work)
+
+
+def test_one_that_two_runs_remove_at_once_is_absent(server: Server) -> None:
+    server.has("a")
+    work = work_for(server, label="a", state="absent")
+    server.checkpoints["box"].clear()
+    server.fails["delete a"] = OperationFailed("a matching operation has now succeeded", 400)
+    assert not apply(work)
+
+
+def test_one_that_the_server_does_not_remove_is_a_failure(server: Server) -> None:
+    server.has("a")
+    server.fails["delete a"] = OperationFailed("the disk is busy", 400)
+    assert "the disk is busy" in str(apply(work_for(server, label="a", state="absent"))["box"])
 
 
 def test_a_protected_one_is_removed_only_when_the_task_says_so() -> None:
@@ -521,3 +569,10 @@ def test_records_are_of_sandboxes_only_and_of_those_that_are_asked_for() -> None
         server.has("a", name=name)
     assert [record["name"] for record in records(server)] == ["one", "two"]
     assert [record["name"] for record in records(server, ["two", "foreign"])] == ["two"]
+
+
+def test_a_sandbox_that_is_removed_while_it_is_listed_has_no_records() -> None:
+    server = Server(sandbox("one"), sandbox("two"))
+    server.has("a", name="one")
+    del server.checkpoints["two"]
+    assert [record["name"] for record in records(server)] == ["one"]
