@@ -59,7 +59,7 @@ all:
 """
 
 import os
-from typing import Any
+from typing import Any, cast
 
 from ansible.errors import AnsibleAuthenticationFailure, AnsibleConnectionFailure, AnsibleError, AnsibleFileNotFound
 from ansible.module_utils.common.text.converters import to_bytes, to_text
@@ -116,8 +116,7 @@ class Connection(ConnectionBase):
     @property
     def _backend(self) -> IncusBackend:
         self._connect()
-        assert self._open is not None
-        return self._open
+        return cast(IncusBackend, self._open)
 
     def exec_command(self, cmd: str, in_data: bytes | None = None, sudoable: bool = True) -> tuple[int, bytes, bytes]:
         """Run a command of Ansible's and return its exit code and what it printed."""
@@ -133,17 +132,17 @@ class Connection(ConnectionBase):
         with self._failing():
             result = backend.execute(self._name, request, Deadline(float("inf")))
         if request.gate and self._is_refused(result.stdout + result.stderr):
-            assert self.become is not None
-            raise AnsibleAuthenticationFailure(f"{self.become.name} in sandbox {self._name} does not take the password")
+            name = self.become.name if self.become else "become"
+            raise AnsibleAuthenticationFailure(f"{name} in sandbox {self._name} does not take the password")
         return result.rc, result.stdout, result.stderr
 
     def _become_gate(self, printed: bytes) -> bytes | None:
         """Return the password once it is asked for, nothing once it is not needed, None before either."""
-        assert self.become is not None
-        if self.become.check_success(printed):
+        become = self.become
+        if become is None or become.check_success(printed):
             return b""
-        if self.become.check_password_prompt(printed):
-            return to_bytes(self.become.get_option("become_pass", playcontext=self._play_context) or "") + b"\n"
+        if become.check_password_prompt(printed):
+            return to_bytes(become.get_option("become_pass", playcontext=self._play_context) or "") + b"\n"
         return None
 
     def _is_refused(self, printed: bytes) -> bool:

@@ -95,7 +95,7 @@ class Play:
                 stdin=subprocess.DEVNULL,
                 env=env,
             )
-            _, status, usage = os.wait4(process.pid, 0)
+            _pid, status, usage = os.wait4(process.pid, 0)
             seconds = time.monotonic() - begin
         process.returncode = os.waitstatus_to_exitcode(status)
         self.peak_mib = usage.ru_maxrss / 1024
@@ -144,7 +144,7 @@ class Bench:
 
     def median(self, what: str, work: Callable[[], float]) -> float:
         """Return the median of repeated runs."""
-        times = [work() for _ in range(self.runs)]
+        times = [work() for _turn in range(self.runs)]
         say(f"{what}: " + ", ".join(f"{seconds:.2f}" for seconds in times))
         return statistics.median(times)
 
@@ -175,7 +175,7 @@ class Bench:
         ours: dict[str, list[float]] = {"clone": [], "noop": [], "remove": []}
         raw: dict[str, list[float]] = {"clone": [], "remove": []}
         general: dict[str, list[float]] = {"clone": [], "remove": []}
-        for _ in range(self.runs):
+        for _turn in range(self.runs):
             time.sleep(SETTLE_SECONDS)
             raw["clone"].append(floor("clone", "px-base/ready", *server_names(8)))
             raw["remove"].append(floor("delete", *server_names(8)))
@@ -260,7 +260,7 @@ class Bench:
         count = 20
         for kind, task in (("raw", {"ansible.builtin.raw": "true"}), ("command", {"ansible.builtin.command": "true"})):
             times: dict[str, list[float]] = {"static": [], "plugin": [], "general": []}
-            for _ in range(self.runs):
+            for _turn in range(self.runs):
                 for side, inventory, folder in (
                     ("static", static_ours, OURS),
                     ("plugin", from_plugin, OURS),
@@ -296,7 +296,7 @@ def main() -> None:
     parser.add_argument("--only", choices=("clones", "many", "connection"), action="append", help="parts to measure")
     arguments = parser.parse_args()
     parts = arguments.only or ["clones", "many", "connection"]
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by a signal"))
+    signal.signal(signal.SIGTERM, lambda *_args: sys.exit("ended by a signal"))
     incus("project", "create", PROJECT, "-c", "features.images=false", "-c", "features.profiles=true")
     try:
         with tempfile.TemporaryDirectory() as folder:

@@ -163,7 +163,7 @@ def test_a_restore_that_was_broken_off_is_finished_before_the_next_start(
     task(server, box, label="then")
     live.ensure(server, box, labels={"phase": "now"}, state="present")
 
-    def killed(*_: object) -> None:
+    def killed(*_args: object) -> None:
         raise Killed
 
     with monkeypatch.context() as broken:

@@ -80,9 +80,7 @@ def test_a_command_that_does_not_read_its_input_ends_all_the_same(backend: Incus
 
 
 def test_output_over_the_limit_is_cut_and_said(backend: IncusBackend, sandbox: str) -> None:
-    result = run(
-        backend, sandbox, "/bin/sh", "-c", "yes | head -c 1000000", output_limit=10
-    )
+    result = run(backend, sandbox, "/bin/sh", "-c", "yes | head -c 1000000", output_limit=10)
     assert (result.stdout, result.stdout_truncated) == (b"y\n" * 5, True)
 
 
@@ -186,12 +184,12 @@ def test_a_child_of_a_fork_has_connections_of_its_own(backend: IncusBackend, san
         child = os.fork()
         if child == 0:
             try:
-                answers = {there.get_instance(sandbox).name for _ in range(20)}  # type: ignore[union-attr]
+                answers = {there.get_instance(sandbox).name for _turn in range(20)}  # type: ignore[union-attr]
                 os.write(write, b"ok" if answers == {sandbox} else b"mixed")
             finally:
                 os._exit(0)
         os.close(write)
-        answers = {there.get_instance(sandbox).name for _ in range(20)}  # type: ignore[union-attr]
+        answers = {there.get_instance(sandbox).name for _turn in range(20)}  # type: ignore[union-attr]
         assert answers == {sandbox}
         assert os.read(read, 10) == b"ok"
         os.waitpid(child, 0)

@@ -207,7 +207,7 @@ def test_two_reapers_at_once_do_no_harm(server: IncusBackend, project: str) -> N
     environment = {**os.environ, "PIXELS_INCUS_PROJECT": project, "ANSIBLE_LOCALHOST_WARNING": "false"}
     runs = [
         subprocess.Popen(programs, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, env=environment)
-        for _ in range(2)
+        for _turn in range(2)
     ]
     outputs = [run.communicate(timeout=300)[0] for run in runs]
     assert [run.returncode for run in runs] == [0, 0], "\n".join(outputs)

@@ -391,7 +391,7 @@ class FakeIncus:
 
     def _origin(self, project: str, source: Record) -> FakeSnapshot:
         """Return what is copied: a snapshot, or an instance as it is now."""
-        name, _, label = str(source["source"]).partition("/")
+        name, _slash, label = str(source["source"]).partition("/")
         instance = self._get(project, name)
         if not label:
             return FakeSnapshot(instance.record, instance.disk)

@@ -30,7 +30,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: LocalServer
 
     def _any(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = self._body()
         self.server.seen.append(f"{self.command} {self.path}")
         status, content = self.server.answer(self.command, self.path, body)
         if status == 0:
@@ -45,9 +45,23 @@ class _Handler(BaseHTTPRequestHandler):
         if self.server.closes:
             self.close_connection = True
 
-    do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = _any
+    def _body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = b""
+        while length := int(self.rfile.readline(), 16):
+            body += self.rfile.read(length)
+            self.rfile.readline()
+        self.rfile.readline()
+        return body
 
-    def log_message(self, *_: object) -> None:
+    def __getattr__(self, name: str) -> Callable[[], None]:
+        # the library looks for a method of this name for each verb
+        if name.startswith("do_"):
+            return self._any
+        raise AttributeError(name)
+
+    def log_message(self, *_args: object) -> None:
         """Print nothing."""
 
     def address_string(self) -> str:
@@ -81,7 +95,7 @@ class LocalServer(ThreadingMixIn, BaseServer):
         threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *_args: object) -> None:
         self.shutdown()
         self.server_close()
 

@@ -68,7 +68,10 @@ stage_package() {
     "$venv/bin/ansible-doc" -t inventory pixels.sandbox.pixels > /dev/null
     "$venv/bin/ansible-doc" -t role pixels.sandbox.incus_host pixels.sandbox.guest_image > /dev/null
     # it runs, and says what is wrong in words
-    "$venv/bin/ansible" localhost -m pixels.sandbox.pixels_instance_info -a incus_socket=/nonexistent 2>&1 | grep -q 'is not there'
+    "$venv/bin/ansible" localhost -e ansible_python_interpreter="$venv/bin/python" \
+      -m pixels.sandbox.pixels_instance_info -a incus_socket=/nonexistent > answer 2>&1 && exit 1
+    cat answer
+    grep -q 'socket /nonexistent is not there' answer
   )
   venv=$(importer_environment)
   (cd "$dist" && PATH="$venv/bin:$PATH" PYTHONPATH='' "$venv/bin/python" -m galaxy_importer.main "$dist"/pixels-sandbox-*.tar.gz)

@@ -146,7 +146,7 @@ class IncusBackend(Backend):
     def update_instance(self, instance: Instance, change: InstanceChange, deadline: Deadline) -> None:
         """Change the instance if it still is what was read."""
         record, etag = self._fetch(instance.name)
-        for _ in range(_READ_TRIES):
+        for _turn in range(_READ_TRIES):
             if wire.revision(record) != instance.revision:
                 raise Conflict(
                     f"{instance.name} was changed by somebody else meanwhile", 412, "PUT", self._path(instance.name)
@@ -295,7 +295,9 @@ class IncusBackend(Backend):
             record = dict(self._client.get("/1.0"))
             if record.get("auth") != "trusted":
                 # the one request that a stranger may make: it is answered in part
-                raise AuthenticationFailed("the server does not trust this client: incus_client_cert is not added there")
+                raise AuthenticationFailed(
+                    "the server does not trust this client: incus_client_cert is not added there"
+                )
             self._server_record = record
         return self._server_record
 
@@ -309,7 +311,7 @@ class IncusBackend(Backend):
 
     def _read(self, path: str, **params: str) -> Any:
         """Read records with their state; the server fails with 500 when a guest comes or goes at that very moment."""
-        for _ in range(_READ_TRIES):
+        for _turn in range(_READ_TRIES):
             try:
                 return self._client.get(path, **params)
             except NotFound:
@@ -331,7 +333,7 @@ class IncusBackend(Backend):
     def _create_isolated(self, spec: InstanceSpec, wanted: Record, deadline: Deadline) -> None:
         """Create with ids of its own, and with shared ones only where the server twice cannot."""
         config = wanted["config"]
-        for _ in range(2):
+        for _turn in range(2):
             try:
                 self._create(spec, wanted, deadline)
                 return

@@ -237,7 +237,7 @@ class _Session:
     def __enter__(self) -> _Session:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *_args: object) -> None:
         self.close()
 
     def stream(self, head: bytes, request: ExecRequest) -> _Streams:

@@ -35,12 +35,12 @@ if TYPE_CHECKING:
     import requests
     import websocket
 
+    Body = bytes | IO[bytes] | None
+
 #: pylxd's adapter gives every request on a socket this many seconds; all others get the same.
 REQUEST_SECONDS = 60.0
 CONNECT_SECONDS = 10.0
 CHUNK = 1 << 20
-
-Body = bytes | IO[bytes] | None
 
 
 @dataclass(frozen=True)

@@ -252,7 +252,7 @@ class _Planner:
 
     def _protect(self, protected: bool) -> None:
         """Put the label into the list of protected ones, or take it out."""
-        for _ in range(_TRIES):
+        for _turn in range(_TRIES):
             instance = self.backend.get_instance(self.name)
             if instance is None:
                 raise NotFound(f"{self.name} was removed meanwhile", 404)

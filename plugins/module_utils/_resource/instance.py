@@ -175,6 +175,7 @@ class _Context:
         self.backend = backend
         self.desired = desired
         self.clock = clock
+        self._sources: dict[str, Instance] = {}
 
     def plan(self, name: str, found: Instance | None) -> Plan:
         if found:
@@ -264,7 +265,7 @@ class _Context:
         limits, hardening, kind = desired.limits, desired.hardening, desired.type
         if desired.clone:
             origin = desired.clone
-            source = self._source
+            source = self._source(desired.clone.instance)
             keys[KEY_SOURCE] = clone_text(origin)
             if KEY_IMAGE in source.keys:
                 keys[KEY_IMAGE] = source.keys[KEY_IMAGE]
@@ -297,17 +298,16 @@ class _Context:
             target=desired.target,
         )
 
-    @cached_property
-    def _source(self) -> Instance:
-        clone = self.desired.clone
-        assert clone is not None
-        source = self.backend.get_instance(clone.instance)
-        if source is None:
-            raise ConfigError(f"clone_from: there is no sandbox {clone.instance}")
-        refuse_foreign(source)
-        if source.unfinished:
-            raise ConfigError(f"clone_from: the creation of {clone.instance} was broken off, or has not ended")
-        return source
+    def _source(self, name: str) -> Instance:
+        if name not in self._sources:
+            source = self.backend.get_instance(name)
+            if source is None:
+                raise ConfigError(f"clone_from: there is no sandbox {name}")
+            refuse_foreign(source)
+            if source.unfinished:
+                raise ConfigError(f"clone_from: the creation of {name} was broken off, or has not ended")
+            self._sources[name] = source
+        return self._sources[name]
 
     @cached_property
     def _image(self) -> ImageSource:
@@ -440,7 +440,7 @@ class _Context:
     def _update(self, found: Instance, deadline: Deadline) -> None:
         """Change what differs; when somebody else changes the sandbox too, look again and change what still differs."""
         current: Instance | None = found
-        for _ in range(_TRIES):
+        for _turn in range(_TRIES):
             if current is None:
                 raise NotFound(f"{found.name} was removed meanwhile", 404)
             refuse_foreign(current)

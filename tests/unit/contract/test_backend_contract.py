@@ -232,7 +232,7 @@ def test_of_two_creations_at_once_one_wins(place: Place) -> None:
         except PixelsError as exc:
             ended.append(exc)
 
-    threads = [threading.Thread(target=create) for _ in range(2)]
+    threads = [threading.Thread(target=create) for _turn in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -439,9 +439,16 @@ def test_force_switches_off_at_once() -> None:
 
 def test_a_sandbox_that_goes_away_meanwhile_is_absent() -> None:
     server = Server(box())
-    server.fails["stop box by force"] = NotFound("gone", 404)
-    server.fails["delete box"] = NotFound("gone", 404)
-    assert do(server, state="absent") == {}
+    work = plan(server, state="absent")
+    server.there.clear()
+    assert apply(work) == {}
+    assert server.done == ["stop box by force", "delete box"]
+
+
+def test_a_deletion_that_the_server_refuses_is_a_failure() -> None:
+    server = Server(box(status="stopped"))
+    server.fails["delete box"] = OperationFailed("busy", 400)
+    assert "could not delete box: busy" in str(do(server, state="absent")["box"])
 
 
 def test_a_stale_write_is_planned_again() -> None:
