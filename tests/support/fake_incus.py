@@ -296,7 +296,7 @@ class FakeIncus:
         _only(asked, "GET", "POST")
         if asked.method == "GET":
             assert asked.params.get("recursion") == "1"
-            return _sync([record for (project, _), record in self.profiles.items() if project == asked.project])
+            return _sync([record for (project, _key), record in self.profiles.items() if project == asked.project])
         body = _body(asked, "profile")
         key = (asked.project, str(body["name"]))
         if key in self.profiles:
@@ -319,7 +319,7 @@ class FakeIncus:
     # -- instances
 
     def _of(self, project: str) -> list[FakeInstance]:
-        return [instance for (owner, _), instance in self.instances.items() if owner == project]
+        return [instance for (owner, _key), instance in self.instances.items() if owner == project]
 
     def _get(self, project: str, name: str) -> FakeInstance:
         try:

@@ -35,12 +35,13 @@ if TYPE_CHECKING:
     import requests
     import websocket
 
-    Body = bytes | IO[bytes] | None
 
 #: pylxd's adapter gives every request on a socket this many seconds; all others get the same.
 REQUEST_SECONDS = 60.0
 CONNECT_SECONDS = 10.0
 CHUNK = 1 << 20
+#: What a request meets on a kept connection that the server has closed.
+_DROPPED = (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError)
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Transport:
         *,
         params: Mapping[str, str] | None = None,
         json: object = None,
-        data: Body = None,
+        data: bytes | IO[bytes] | None = None,
         headers: Mapping[str, str] | None = None,
         timeout: float = REQUEST_SECONDS,
         into: BinaryIO | None = None,
@@ -100,7 +101,7 @@ class Transport:
         self,
         method: str,
         target: str,
-        data: Body,
+        data: bytes | IO[bytes] | None,
         headers: dict[str, str],
         timeout: float,
         into: BinaryIO | None,
@@ -193,7 +194,7 @@ class DirectTransport(Transport):
         self,
         method: str,
         target: str,
-        data: Body,
+        data: bytes | IO[bytes] | None,
         headers: dict[str, str],
         timeout: float,
         into: BinaryIO | None,
@@ -229,7 +230,7 @@ class DirectTransport(Transport):
         connection: http.client.HTTPConnection,
         method: str,
         target: str,
-        data: Body,
+        data: bytes | IO[bytes] | None,
         headers: dict[str, str],
         timeout: float,
         into: BinaryIO | None,
@@ -263,34 +264,49 @@ class PylxdTransport(Transport):
         self,
         method: str,
         target: str,
-        data: Body,
+        data: bytes | IO[bytes] | None,
+        headers: dict[str, str],
+        timeout: float,
+        into: BinaryIO | None,
+    ) -> Response:
+        import requests
+
+        # The server may close a kept connection at any time; only what changes nothing is sent twice.
+        for retry in (method == "GET", False):
+            try:
+                return self._exchange(method, target, data, headers, timeout, into)
+            except requests.exceptions.Timeout as exc:
+                raise ConnectionFailed(f"{self.endpoint.url} does not answer in time") from exc
+            except (requests.exceptions.RequestException, OSError) as exc:
+                if not (retry and any(isinstance(cause, _DROPPED) for cause in _causes(exc))):
+                    raise self._explained(exc) from exc
+        raise ConnectionFailed(f"{self.endpoint.url} drops every connection")
+
+    def _exchange(
+        self,
+        method: str,
+        target: str,
+        data: bytes | IO[bytes] | None,
         headers: dict[str, str],
         timeout: float,
         into: BinaryIO | None,
     ) -> Response:
         session, root = self._session()
-        import requests
-
-        try:
-            answer = session.request(
-                method,
-                root + target,
-                data=data,
-                headers=headers,
-                timeout=(CONNECT_SECONDS, timeout),
-                stream=into is not None,
-                allow_redirects=False,
-            )
-            fields = {name.lower(): value for name, value in answer.headers.items()}
-            if into is not None and answer.status_code == 200:
-                for chunk in answer.iter_content(CHUNK):
-                    into.write(chunk)
-                return Response(answer.status_code, fields)
-            return Response(answer.status_code, fields, answer.content)
-        except requests.exceptions.Timeout as exc:
-            raise ConnectionFailed(f"{self.endpoint.url} does not answer in time") from exc
-        except (requests.exceptions.RequestException, OSError) as exc:
-            raise self._explained(exc) from exc
+        answer = session.request(
+            method,
+            root + target,
+            data=data,
+            headers=headers,
+            timeout=(CONNECT_SECONDS, timeout),
+            stream=into is not None,
+            allow_redirects=False,
+        )
+        fields = {name.lower(): value for name, value in answer.headers.items()}
+        if into is not None and answer.status_code == 200:
+            for chunk in answer.iter_content(CHUNK):
+                into.write(chunk)
+            return Response(answer.status_code, fields)
+        return Response(answer.status_code, fields, answer.content)
 
     def _session(self) -> tuple[requests.Session, str]:
         if getattr(self._local, "pid", None) != os.getpid():
