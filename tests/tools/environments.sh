@@ -31,15 +31,17 @@ first_python() {
 environment() {
   local name=$1 python=$2 requirements=$3
   shift 3
-  local folder="$PIXELS_CACHE/venv/$name" mark temporary
+  local folder="$PIXELS_CACHE/venv/$name" mark temporary lock
   mark=$({ "$python" -VV; cat "$repo"/tests/requirements/*.txt; printf '%s\n' "$requirements" "$@"; } | sha256sum | cut -d' ' -f1)
-  if [ "$(cat "$folder/.definition" 2>/dev/null)" != "$mark" ] || ! "$folder/bin/python" -c '' 2>/dev/null; then
+  mkdir -p "$PIXELS_CACHE/venv" "$PIXELS_CACHE/log"
+  # two runs at once make one environment
+  exec {lock}> "$PIXELS_CACHE/venv/$name.lock"
+  flock "$lock"
+  if [ "$(cat "$folder/.definition" 2>/dev/null || true)" != "$mark" ] || ! "$folder/bin/python" -c '' 2>/dev/null; then
     say "making the environment $name"
     rm -rf "$folder" "$folder".new.*
-    mkdir -p "$PIXELS_CACHE/venv"
     temporary="$folder.new.$$"
     "$python" -m venv "$temporary" >&2
-    mkdir -p "$PIXELS_CACHE/log"
     if ! "$temporary/bin/pip" install --disable-pip-version-check -r "$repo/tests/requirements/$requirements" "$@" \
       > "$PIXELS_CACHE/log/pip-$name.log" 2>&1; then
       tail -n 20 "$PIXELS_CACHE/log/pip-$name.log" >&2
@@ -50,15 +52,16 @@ environment() {
     printf '%s\n' "$mark" > "$temporary/.definition"
     mv "$temporary" "$folder"
   fi
+  exec {lock}>&-
   printf '%s\n' "$folder"
 }
 
 runtime_environment() {
-  environment runtime "$(first_python 3.12 3.11 3.13 3.10)" runtime.txt
+  environment runtime "$(first_python 3.12 3.11 3.13 3.10 3.14)" runtime.txt
 }
 
 dev_environment() {
-  environment dev "$(first_python 3.11 3.12 3.13 3.10)" dev.txt
+  environment dev "$(first_python 3.11 3.12 3.13 3.10 3.14)" dev.txt
 }
 
 # core_environment VERSION PYTHON
@@ -67,7 +70,7 @@ core_environment() {
 }
 
 importer_environment() {
-  environment importer "$(first_python 3.11 3.12 3.10)" importer.txt
+  environment importer "$(first_python 3.11 3.12 3.13 3.10)" importer.txt
 }
 
 # The oldest and the newest ansible-core that a Python of this machine carries, as "VERSION PYTHON".
@@ -95,7 +98,13 @@ newest_core() {
 
 # Let every tool find this checkout as a collection, and no other copy of it.
 use_checkout() {
-  local root
+  local root variable
+  # a hook of git hands its own repository over, which must not be mistaken for ours
+  for variable in $(git rev-parse --local-env-vars); do
+    unset "$variable"
+  done
+  # the clone may belong to somebody else than root
+  export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0="$repo"
   root="$PIXELS_CACHE/checkout-$(printf '%s' "$repo" | sha256sum | cut -c1-12)"
   mkdir -p "$root/ansible_collections/pixels"
   ln -sfn "$repo" "$root/ansible_collections/pixels/sandbox"
@@ -109,10 +118,12 @@ copy_tree() {
   rm -rf "$PIXELS_CACHE/tree-$1"
   mkdir -p "$tree"
   (cd "$repo" && git ls-files -z --cached --others --exclude-standard | while IFS= read -r -d '' file; do
-    [ -e "$file" ] && printf '%s\0' "$file"
+    if [ -e "$file" ] || [ -L "$file" ]; then
+      printf '%s\0' "$file"
+    fi
   done | tar -c --null -T - -f -) | tar -x -C "$tree" -f -
   # without a repository of its own ansible-test would look for one above it
-  git -C "$tree" init --quiet
+  git -C "$tree" init --quiet >&2
   git -C "$tree" add --all
   printf '%s\n' "$tree"
 }

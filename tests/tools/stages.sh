@@ -35,7 +35,7 @@ stage_unit() {
   venv=$(dev_environment)
   "$venv/bin/pytest" -q --import-mode=importlib -p no:cacheprovider --junitxml="$junit/unit.xml" \
     --cov="$ANSIBLE_COLLECTIONS_PATH/ansible_collections/pixels/sandbox/plugins" --cov=plugins --cov-branch --cov-report=term-missing:skip-covered \
-    tests/unit
+    --cov-fail-under=90 tests/unit
 }
 
 stage_docs() {
@@ -61,8 +61,8 @@ stage_package() {
     export ANSIBLE_COLLECTIONS_PATH="$installed"
     cd "$installed"
     "$venv/bin/ansible-galaxy" collection verify --offline pixels.sandbox
-    for module in pixels_instance pixels_instance_info pixels_checkpoint pixels_checkpoint_info pixels_exec; do
-      "$venv/bin/ansible-doc" -t module "pixels.sandbox.$module" > /dev/null
+    for module in "$repo"/plugins/modules/*.py; do
+      "$venv/bin/ansible-doc" -t module "pixels.sandbox.$(basename "$module" .py)" > /dev/null
     done
     "$venv/bin/ansible-doc" -t connection pixels.sandbox.incus > /dev/null
     "$venv/bin/ansible-doc" -t inventory pixels.sandbox.pixels > /dev/null
@@ -79,7 +79,7 @@ stage_package() {
 
 # ansible_test VERSION PYTHON COMMAND...: run ansible-test in a copy of the tree. It clears the environment and cannot use pyenv's stand-ins.
 ansible_test() {
-  local version=$1 python=$2 venv tree path='' candidate
+  local version=$1 python=$2 venv tree path='' candidate status=0
   shift 2
   venv=$(core_environment "$version" "$(find_python "$python")")
   tree=$(copy_tree "core-$version-$1")
@@ -89,12 +89,13 @@ ansible_test() {
       path="$path:$(dirname "$candidate")"
     fi
   done
-  (cd "$tree" && unset PYTHONPATH ANSIBLE_COLLECTIONS_PATH && PATH="$venv/bin$path:$PATH" "$venv/bin/ansible-test" "$@")
+  (cd "$tree" && unset PYTHONPATH ANSIBLE_COLLECTIONS_PATH && PATH="$venv/bin$path:$PATH" "$venv/bin/ansible-test" "$@") || status=$?
   if [ -d "$tree/tests/output/junit" ]; then
     for candidate in "$tree"/tests/output/junit/*.xml; do
       cp "$candidate" "$junit/$version-$1-$(basename "$candidate")"
     done
   fi
+  return "$status"
 }
 
 stage_sanity-oldest() {

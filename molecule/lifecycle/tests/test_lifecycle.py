@@ -26,14 +26,14 @@ def on_server() -> dict[str, dict]:
 
 def test_the_server_has_what_the_story_left_and_nothing_else(on_server: dict[str, dict]) -> None:
     assert {name: instance["status"] for name, instance in on_server.items()} == {
-        "px-one": "Running",
-        "px-two": "Frozen",
-        "px-three": "Running",
+        "px-mol-one": "Running",
+        "px-mol-two": "Frozen",
+        "px-mol-three": "Running",
     }
 
 
 def test_a_sandbox_has_its_own_name_and_its_limits_in_force(host: Host) -> None:
-    memory_kib = {"one": 512 * 1024, "three": 768 * 1024}
+    memory_kib = {"mol-one": 512 * 1024, "mol-three": 768 * 1024}
     name = host.backend.host
     seen = host.check_output("hostname; nproc; awk '/^MemTotal/ {print $2}' /proc/meminfo; systemctl is-system-running")
     assert seen.split() == [f"px-{name}", "1", str(memory_kib[name]), "running"]
@@ -41,7 +41,7 @@ def test_a_sandbox_has_its_own_name_and_its_limits_in_force(host: Host) -> None:
 
 def test_a_clone_is_another_machine_than_its_source(host: Host, on_server: dict[str, dict]) -> None:
     identity = host.check_output("cat /etc/machine-id /sys/class/net/eth0/address").split()
-    sibling = {"one": "px-three", "three": "px-one"}[host.backend.host]
+    sibling = {"mol-one": "px-mol-three", "mol-three": "px-mol-one"}[host.backend.host]
     assert len(identity[0]) == 32
     assert identity[1] != on_server[sibling]["config"]["volatile.eth0.hwaddr"]
     other = ["incus", "exec", "--project", os.environ["PIXELS_INCUS_PROJECT"], sibling, "--", "cat", "/etc/machine-id"]
