@@ -304,7 +304,7 @@ def test_two_hosts_of_one_name_are_an_error_that_names_both(parse: Parse, shelve
     [
         ([{"incus_socket": "/x"}], "a dictionary with a name"),
         (["east"], "a dictionary with a name"),
-        ([{"name": "east", "soket": "/x"}], "east has unknown options: soket"),
+        ([{"name": "east", "plug": "/x"}], "east has unknown options: plug"),
         ([{"name": "east"}, {"name": "east"}], "two are called east"),
         ([{"name": "east", "prefix": "a b"}], "prefix 'a b' of east"),
     ],
