@@ -158,11 +158,11 @@ class Bench:
 
     def prepare(self) -> None:
         """Make the sandbox that all clones come from, and know what an empty play costs."""
-        self.play.run([instance_task(["base"], image=f"local:{IMAGE}")])
+        self.play.run([instance_task(["origin"], image=f"local:{IMAGE}")])
         self.play.run(
             [
                 {
-                    "pixels.sandbox.pixels_checkpoint": {"name": "base", "label": "ready", "incus_project": PROJECT},
+                    "pixels.sandbox.pixels_checkpoint": {"name": "origin", "label": "ready", "incus_project": PROJECT},
                     "vars": {"ansible_python_interpreter": sys.executable},
                 }
             ]
@@ -177,10 +177,10 @@ class Bench:
         general: dict[str, list[float]] = {"clone": [], "remove": []}
         for _turn in range(self.runs):
             time.sleep(SETTLE_SECONDS)
-            raw["clone"].append(floor("clone", "px-base/ready", *server_names(8)))
+            raw["clone"].append(floor("clone", "px-origin/ready", *server_names(8)))
             raw["remove"].append(floor("delete", *server_names(8)))
             time.sleep(SETTLE_SECONDS)
-            wanted = instance_task(names(8), clone_from="base:ready")
+            wanted = instance_task(names(8), clone_from="origin:ready")
             ours["clone"].append(self.task(wanted))
             ours["noop"].append(self.play.run([wanted]))
             ours["remove"].append(self.task(instance_task(names(8), state="absent")))
@@ -205,10 +205,11 @@ class Bench:
                 "project": PROJECT,
                 "url": "unix:/var/lib/incus/unix.socket",
                 "snap_url": "unix:/var/lib/incus/unix.socket",
-                "source": {"type": "copy", "source": "px-base/ready"},
+                "source": {"type": "copy", "source": "px-origin/ready"},
                 **options,
             },
             "loop": server_names(8),
+            "vars": {"ansible_python_interpreter": str(REFERENCE / "python")},
         }
         return self.task(task, REFERENCE)
 
@@ -219,13 +220,13 @@ class Bench:
     def many(self) -> None:
         """Clone 32 at once, then 50 in all for a task with nothing to do."""
         time.sleep(SETTLE_SECONDS)
-        seconds = self.play.run([instance_task(names(32), clone_from="base:ready")])
+        seconds = self.play.run([instance_task(names(32), clone_from="origin:ready")])
         memory = self.play.peak_mib
         say(f"32 clones: {seconds:.1f} s, largest process {memory:.0f} MiB")
         time.sleep(1)
         floor("delete", *server_names(32))
         time.sleep(SETTLE_SECONDS)
-        raw = floor("clone", "px-base/ready", *server_names(32, "f"))
+        raw = floor("clone", "px-origin/ready", *server_names(32, "f"))
         floor("delete", *server_names(32, "f"))
         self.rows.append(
             Row(
@@ -238,7 +239,7 @@ class Bench:
             )
         )
         time.sleep(SETTLE_SECONDS)
-        wanted = instance_task(names(50), clone_from="base:ready", timeout=600)
+        wanted = instance_task(names(50), clone_from="origin:ready", timeout=600)
         self.play.run([wanted])
         self.noop("noop_50", self.median("nothing to do for 50", lambda: self.play.run([wanted])))
         self.play.run([instance_task(names(50), state="absent")])
@@ -247,14 +248,14 @@ class Bench:
         """Run twenty trivial tasks over both connection plugins, pipelining on both sides."""
         static_ours = self.play.folder / "ours.ini"
         static_ours.write_text(
-            f"base ansible_connection=pixels.sandbox.incus ansible_pixels_incus_project={PROJECT} "
+            f"origin ansible_connection=pixels.sandbox.incus ansible_pixels_incus_project={PROJECT} "
             "ansible_python_interpreter=/usr/bin/python3\n"
         )
         from_plugin = self.play.folder / "pixels.yml"
         from_plugin.write_text(json.dumps({"plugin": "pixels.sandbox.pixels", "incus_project": PROJECT}))
         general = self.play.folder / "general.ini"
         general.write_text(
-            f"px-base ansible_connection=community.general.incus ansible_incus_project={PROJECT} "
+            f"px-origin ansible_connection=community.general.incus ansible_incus_project={PROJECT} "
             "ansible_python_interpreter=/usr/bin/python3\n"
         )
         count = 20

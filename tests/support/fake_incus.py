@@ -443,7 +443,8 @@ class FakeIncus:
             raise Refused(400, f"Failed getting image info: Get {source['server']}: no such host")
         for image in self.images:
             names = [alias["name"] for alias in image["aliases"]]
-            if source.get("alias") in names or source.get("fingerprint") == image["fingerprint"]:
+            wanted = source.get("fingerprint")
+            if source.get("alias") in names or (wanted and image["fingerprint"].startswith(wanted)):
                 return image
         raise Refused(400, "Image not provided for instance creation")
 
@@ -713,8 +714,8 @@ class FakeIncus:
 
     def _advance(self, operation: FakeOperation, seconds: int) -> None:
         if operation.pending:
-            operation.pending -= 1
             self.waited(seconds)
+            operation.pending -= 1
         elif operation.command and operation.record["status_code"] == 103:
             self._lock.release()
             try:

@@ -73,27 +73,28 @@ importer_environment() {
   environment importer "$(first_python 3.11 3.12 3.13 3.10)" importer.txt
 }
 
-# The oldest and the newest ansible-core that a Python of this machine carries, as "VERSION PYTHON".
-oldest_core() {
-  local version
-  for version in 3.10 3.11 3.12; do
-    if find_python "$version" > /dev/null; then
-      printf '2.17 %s\n' "$version"
+# core_for WISH "CORE PYTHON"...: the first pair whose Python is here; said when it is not the one wished for.
+core_for() {
+  local wish=$1 pair
+  shift
+  for pair in "$@"; do
+    if find_python "${pair#* }" > /dev/null; then
+      [ "${pair% *}" = "$wish" ] || say "no Python here carries ansible-core $wish: checking with ${pair% *} on Python ${pair#* }"
+      printf '%s\n' "$pair"
       return 0
     fi
   done
+  say "no Python here carries an ansible-core that is supported"
   return 1
 }
 
+# The oldest and the newest ansible-core that a Python of this machine carries, as "VERSION PYTHON".
+oldest_core() {
+  core_for 2.17 "2.17 3.10" "2.17 3.11" "2.17 3.12" "2.18 3.13" "2.20 3.14"
+}
+
 newest_core() {
-  local version
-  for version in 3.13 3.12; do
-    if find_python "$version" > /dev/null; then
-      printf '2.21 %s\n' "$version"
-      return 0
-    fi
-  done
-  printf '2.19 3.11\n'
+  core_for 2.21 "2.21 3.14" "2.21 3.13" "2.21 3.12" "2.19 3.11" "2.17 3.10"
 }
 
 # Let every tool find this checkout as a collection, and no other copy of it.

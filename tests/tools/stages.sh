@@ -99,27 +99,31 @@ ansible_test() {
 }
 
 stage_sanity-oldest() {
-  local core
-  read -ra core <<< "$(oldest_core)"
+  local pair core
+  pair=$(oldest_core)
+  read -ra core <<< "$pair"
   ansible_test "${core[@]}" sanity --local
 }
 
 stage_sanity-newest() {
-  local core
-  read -ra core <<< "$(newest_core)"
+  local pair core
+  pair=$(newest_core)
+  read -ra core <<< "$pair"
   ansible_test "${core[@]}" sanity --local
 }
 
 # The oldest and the newest Python of a core; those between add time and no news.
 stage_units-oldest() {
-  local core
-  read -ra core <<< "$(oldest_core)"
+  local pair core
+  pair=$(oldest_core)
+  read -ra core <<< "$pair"
   ansible_test "${core[@]}" units --venv --python "${core[1]}"
 }
 
 stage_units-newest() {
-  local core
-  read -ra core <<< "$(newest_core)"
+  local pair core
+  pair=$(newest_core)
+  read -ra core <<< "$pair"
   ansible_test "${core[@]}" units --venv --python "${core[1]}"
 }
 

@@ -22,7 +22,7 @@ def listed(name: str) -> dict[str, dict]:
 
 
 def test_groups_tell_status_labels_and_image() -> None:
-    groups = listed("../shared/sandboxes.pixels.yml")
+    groups = listed("../shared/inventory/sandboxes.pixels.yml")
     members = {name: sorted(group["hosts"]) for name, group in groups.items() if "hosts" in group}
     image = next(name for name in members if name.startswith("pixels_image_"))
     assert members == {

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -56,6 +57,9 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._incus.transport im
 )
 
 _READ_TRIES = 5
+#: Stays the same from the making of an instance to its end, through restores too.
+_UUID = "volatile.uuid"
+_FINGERPRINT = re.compile(r"[0-9a-f]{12,64}")
 
 Record = dict[str, Any]
 
@@ -216,7 +220,10 @@ class IncusBackend(Backend):
         """
         name = instance.name
         record, etag = self._fetch(name)
-        if self._journal(name) is None:
+        left = self._journal(name)
+        if not _is_journal_of(record, left):
+            if left is not None:
+                self._drop_journal(name)
             journal = {field: record[field] for field in ("config", "devices", "profiles", "description")}
             body = {
                 "name": self._journal_name(name),
@@ -384,7 +391,9 @@ class IncusBackend(Backend):
                 "protocol": origin.protocol,
                 "alias": origin.name,
             }
-        return {"type": "image", "alias": origin.name}
+        # the API does not look for a fingerprint among the aliases
+        field = "fingerprint" if _FINGERPRINT.fullmatch(origin.name) else "alias"
+        return {"type": "image", field: origin.name}
 
     def _explain_origin(self, spec: InstanceSpec, exc: PixelsError) -> None:
         """Raise a ConfigError where the image or the checkpoint is what is missing."""
@@ -428,9 +437,10 @@ class IncusBackend(Backend):
 
     # -- private: the journal of a restore
 
-    @staticmethod
-    def _journal_name(name: str) -> str:
-        return f"{names.server_name(name)}-restore"
+    def _journal_name(self, name: str) -> str:
+        # projects without profiles of their own share those of the default project
+        owner = "" if self._project == "default" else f"-{self._project}"
+        return f"{names.server_name(name)}-restore{owner}"
 
     def _journal(self, name: str) -> Record | None:
         found = self._client.find(f"/1.0/profiles/{self._journal_name(name)}")
@@ -443,6 +453,9 @@ class IncusBackend(Backend):
         if journal is None:
             return
         record, etag = self._fetch(name)
+        if not _is_journal_of(record, journal):
+            self._drop_journal(name)
+            return
         volatile = {key: value for key, value in record["config"].items() if key.startswith("volatile.")}
         kept = {key: value for key, value in journal["config"].items() if not key.startswith("volatile.")}
         # the MAC belongs to what the sandbox is now, the rest of the volatile keys to the disk that it has now
@@ -453,3 +466,8 @@ class IncusBackend(Backend):
     def _drop_journal(self, name: str) -> None:
         with contextlib.suppress(NotFound):
             self._client.request("DELETE", f"/1.0/profiles/{self._journal_name(name)}")
+
+
+def _is_journal_of(record: Record, journal: Record | None) -> bool:
+    """Say whether a journal was written for this very instance, and not for one of the same name before it."""
+    return journal is not None and journal["config"].get(_UUID) == record["config"].get(_UUID)

@@ -76,6 +76,10 @@ def in_force(level: str, config: Mapping[str, str]) -> str:
     for key, value in table.items():
         if key != ISOLATED and config.get(key, "") != value:
             return "custom"
-    if level != "none" and any(config.get(key) for key in ("raw.idmap", "raw.apparmor", "raw.seccomp")):
-        return "custom"
-    return level
+    foreign = (
+        key
+        for key, value in config.items()
+        if value and key not in table and key.startswith(("raw.", "security.syscalls."))
+    )
+    # a profile or a user can take away with these everything that a level gives
+    return level if level == "none" or not any(foreign) else "custom"

@@ -176,6 +176,12 @@ def test_sandboxes_are_listed_by_name_as_they_are_read_alone(place: Place) -> No
     assert list(listed) == sorted(made, key=lambda found: found.name)
 
 
+def test_an_image_is_found_by_its_fingerprint_and_by_the_beginning_of_it(place: Place) -> None:
+    (image,) = [image for image in place.backend.list_images() if place.image in image.aliases]
+    for number, text in enumerate((image.fingerprint, image.fingerprint[:12])):
+        assert place.make(f"one{number}", ImageSource(text)).status == "stopped"
+
+
 # -- making
 
 

@@ -144,3 +144,27 @@ def test_the_interpreter_of_a_version_is_a_real_one(tree: Path) -> None:
     assert found.returncode == 0
     assert "shims" not in found.stdout
     assert call(tree, "first_python 2.7").returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("there", "oldest", "newest"),
+    [
+        ("3.10 3.11 3.12 3.13", "2.17 3.10", "2.21 3.13"),
+        ("3.11", "2.17 3.11", "2.19 3.11"),
+        ("3.12", "2.17 3.12", "2.21 3.12"),
+        ("3.13", "2.18 3.13", "2.21 3.13"),
+    ],
+)
+def test_the_cores_that_are_checked_are_those_that_the_pythons_carry(
+    tree: Path, there: str, oldest: str, newest: str
+) -> None:
+    pretend = f'find_python() {{ case " {there} " in *" $1 "*) echo /python$1 ;; *) return 1 ;; esac; }}; '
+    result = call(tree, f"{pretend} oldest_core; newest_core")
+    assert result.stdout.splitlines() == [oldest, newest]
+    assert ("checking with" in result.stderr) == (oldest[:4] != "2.17" or newest[:4] != "2.21")
+
+
+def test_a_machine_without_a_python_that_carries_a_core_says_so(tree: Path) -> None:
+    result = call(tree, "find_python() { return 1; }; oldest_core")
+    assert result.returncode == 1
+    assert "no Python here" in result.stderr
