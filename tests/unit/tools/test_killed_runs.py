@@ -124,5 +124,5 @@ def test_two_runs_do_not_mix(tree: Path, hanging: tuple[subprocess.Popen[str], i
     assert second.stderr is not None
     assert "waiting for another run" in second.stderr.readline()
     run.terminate()
-    out, _ = second.communicate(timeout=60)
+    out = second.communicate(timeout=60)[0]
     assert out.splitlines()[-1] == "1 passed, 0 failed"
