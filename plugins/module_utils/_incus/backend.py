@@ -22,6 +22,7 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import
     AuthenticationFailed,
     ConfigError,
     Conflict,
+    DeadlineExceeded,
     NotFound,
     OperationFailed,
     PixelsError,
@@ -142,7 +143,10 @@ class IncusBackend(Backend):
             if isinstance(spec.origin, CloneSource):
                 identity.give_identity(self._client, names.server_name(spec.name))
             self._finish(spec, wanted, deadline)
-        except (OperationFailed, ApiError) as exc:
+        except DeadlineExceeded as exc:
+            left = f"what there is of {names.server_name(spec.name)} carries {wire.KEYS}{KEY_UNFINISHED}"
+            raise DeadlineExceeded(f"{exc}; {left}, and the next run makes it again") from exc
+        except ApiError as exc:
             if not isinstance(exc, Conflict):
                 self._discard(spec)
             raise

@@ -249,6 +249,8 @@ class _Planner:
             # another run of the same task was faster; without a label each run wants one of its own
             if self.desired.label is None or self.label not in self._labels():
                 raise
+            if not self.backend.is_whole(self.instance, self.label):
+                raise
 
     def _protect(self, protected: bool) -> None:
         """Put the label into the list of protected ones, or take it out."""

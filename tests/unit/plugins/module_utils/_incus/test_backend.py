@@ -17,6 +17,7 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import
     ApiError,
     ConfigError,
     Conflict,
+    DeadlineExceeded,
     ConnectionFailed,
     OperationFailed,
 )
@@ -75,7 +76,7 @@ def config_of(server: FakeIncus, name: str = "px-one") -> Mapping[str, str]:
 
 
 def test_a_failed_creation_leaves_nothing_and_says_why(server: FakeIncus, backend: IncusBackend) -> None:
-    for _ in range(3):
+    for _turn in range(3):
         server.fail("Creating instance", "No space left on device")
     with pytest.raises(OperationFailed, match="No space left on device"):
         make(backend)
@@ -113,6 +114,14 @@ def test_a_creation_whose_server_dies_is_left_with_its_mark(server: FakeIncus, b
     assert found.kind == SANDBOX
 
 
+def test_a_creation_that_runs_out_of_time_says_what_is_left(server: FakeIncus, backend: IncusBackend) -> None:
+    server.stall = [10**9]
+    with pytest.raises(
+        DeadlineExceeded, match=r"px-one carries user\.pixels\.unfinished, and the next run makes it again"
+    ):
+        backend.create_instance(spec(), Deadline(0.05))
+
+
 def test_a_failure_never_removes_what_another_run_has_made(server: FakeIncus, backend: IncusBackend) -> None:
     other = "2026-01-01T00:00:00Z/fedcba9876543210"
 
@@ -133,7 +142,7 @@ def test_a_failure_never_removes_what_another_run_has_made(server: FakeIncus, ba
 def test_a_server_without_room_for_ids_of_its_own_is_tried_twice_and_then_shares(
     server: FakeIncus, backend: IncusBackend
 ) -> None:
-    for _ in range(2):
+    for _turn in range(2):
         server.fail("Creating instance", "Not enough uid/gid available for the container")
     made = make(backend)
     assert not made.isolated
