@@ -17,8 +17,8 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import
     ApiError,
     ConfigError,
     Conflict,
-    DeadlineExceeded,
     ConnectionFailed,
+    DeadlineExceeded,
     OperationFailed,
 )
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import (
