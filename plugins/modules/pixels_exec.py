@@ -164,6 +164,12 @@ name:
   returned: success
   type: str
   sample: task1
+actions:
+  description: What was done, or would be in check mode; empty when O(creates) or O(removes) made it needless.
+  returned: success
+  type: list
+  elements: str
+  sample: ["run a command in task1"]
 """
 
 from ansible_collections.pixels.sandbox.plugins.module_utils._glue.run import run_module

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -20,6 +21,7 @@ from support.certificates import KeyPair
 TEST_NET = "203.0.113"
 PORT = 8443
 _START_SECONDS = 60
+_END_SECONDS = 20
 
 
 def _command(*argv: str, check: bool = True, env: dict[str, str] | None = None, stdin: str = "") -> str:
@@ -182,10 +184,14 @@ class PrivateDaemon:
         return json.loads(self.incus("query", path))
 
     def kill(self) -> None:
-        """Kill the daemon as a crash would; nothing is tidied."""
+        """Kill the daemon with its helpers, as the end of a machine would; nothing is tidied.
+
+        An rsync that outlived it would still write to the disk that the next daemon works on.
+        """
         assert self._daemon is not None
         self._daemon.send_signal(signal.SIGKILL)
         self._daemon.wait()
+        self._kill_others()
 
     def remove(self) -> None:
         """End everything that was started and remove what was made."""
@@ -200,14 +206,24 @@ class PrivateDaemon:
             except subprocess.TimeoutExpired:
                 self.kill()
         if self._holder:
-            for pid in self._others_in_namespace():
-                os.kill(pid, signal.SIGKILL)
+            self._kill_others()
             self._holder.kill()
             self._holder.wait()
             if self._holder.stdout:
                 self._holder.stdout.close()
         self.wire.down()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _kill_others(self) -> None:
+        """Kill all that the daemon has left running."""
+        end = time.monotonic() + _END_SECONDS
+        while others := self._others_in_namespace():
+            if time.monotonic() > end:
+                raise RuntimeError(f"processes of the private daemon do not end: {others}")
+            for pid in others:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.02)
 
     def _others_in_namespace(self) -> list[int]:
         """Return what a killed daemon left running in the namespaces: all of it was started by it."""

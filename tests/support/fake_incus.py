@@ -207,6 +207,10 @@ class FakeIncus:
         """Return the paths of the requests of a method, in order."""
         return [seen.path for seen in self.requests if seen.method == method]
 
+    def written(self) -> list[str]:
+        """Return the requests that change something, as method and path."""
+        return [f"{seen.method} {seen.path}" for seen in self.requests if seen.method != "GET"]
+
     def instance(self, name: str, project: str = "default") -> FakeInstance:
         """Return an instance by its name on the server."""
         return self.instances[project, name]

@@ -15,10 +15,12 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.deadline impo
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import (
     Capabilities,
     Checkpoint,
+    CloneSource,
     ExecRequest,
     ExecResult,
     FileInfo,
     Image,
+    ImageSource,
     Instance,
     InstanceChange,
     InstanceSpec,
@@ -49,6 +51,10 @@ class Backend(ABC):
     @abstractmethod
     def is_busy(self, name: str) -> bool:
         """Say whether the server is working at the instance at this moment."""
+
+    @abstractmethod
+    def check_origin(self, origin: ImageSource | CloneSource) -> None:
+        """Raise ConfigError, with what there is, where an image of the server's own store, or a checkpoint, is missing."""
 
     @abstractmethod
     def create_instance(self, spec: InstanceSpec, deadline: Deadline) -> None:

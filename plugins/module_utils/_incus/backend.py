@@ -135,6 +135,21 @@ class IncusBackend(Backend):
 
     # -- making and changing
 
+    def check_origin(self, origin: ImageSource | CloneSource) -> None:
+        """Raise ConfigError, with what there is, where the image or the checkpoint is missing."""
+        if isinstance(origin, CloneSource):
+            if origin.label is None:
+                return
+            labels = [checkpoint.label for checkpoint in self.list_checkpoints(origin.instance)]
+            if origin.label not in labels:
+                there = ", ".join(labels) or "none"
+                raise ConfigError(f"clone_from: {origin.instance} has no checkpoint {origin.label}; it has: {there}")
+        elif not origin.server:
+            images = self.list_images()
+            if not any(origin.name in image.aliases or image.fingerprint.startswith(origin.name) for image in images):
+                there = ", ".join(sorted(alias for image in images for alias in image.aliases)) or "none"
+                raise ConfigError(f"image: the server has no image {origin.name}; its aliases are: {there}")
+
     def create_instance(self, spec: InstanceSpec, deadline: Deadline) -> None:
         """Make a stopped sandbox from an image or as a clone; see the interface."""
         wanted = shape.new_shape(self._client, spec)
@@ -375,7 +390,8 @@ class IncusBackend(Backend):
             there = self.get_instance(spec.name)
             if there and there.keys.get(KEY_UNFINISHED) != spec.keys[KEY_UNFINISHED]:
                 raise Conflict(f"the name {spec.name} is taken", 409, exc.method, exc.path) from exc
-            self._explain_origin(spec, exc)
+            # where the image or the checkpoint is missing, that is the better answer
+            self.check_origin(spec.origin)
             raise
 
     @staticmethod
@@ -398,24 +414,6 @@ class IncusBackend(Backend):
         # the API does not look for a fingerprint among the aliases
         field = "fingerprint" if _FINGERPRINT.fullmatch(origin.name) else "alias"
         return {"type": "image", field: origin.name}
-
-    def _explain_origin(self, spec: InstanceSpec, exc: PixelsError) -> None:
-        """Raise a ConfigError where the image or the checkpoint is what is missing."""
-        origin = spec.origin
-        if isinstance(origin, CloneSource):
-            if origin.label is None:
-                return
-            labels = [checkpoint.label for checkpoint in self.list_checkpoints(origin.instance)]
-            if origin.label not in labels:
-                there = ", ".join(labels) or "none"
-                raise ConfigError(
-                    f"clone_from: {origin.instance} has no checkpoint {origin.label}; it has: {there}"
-                ) from exc
-        elif not origin.server:
-            images = self.list_images()
-            if not any(origin.name in image.aliases or image.fingerprint.startswith(origin.name) for image in images):
-                there = ", ".join(sorted(alias for image in images for alias in image.aliases)) or "none"
-                raise ConfigError(f"image: the server has no image {origin.name}; its aliases are: {there}") from exc
 
     def _finish(self, spec: InstanceSpec, wanted: Record, deadline: Deadline) -> None:
         """Leave just what was wanted: a copy brings keys of its source along, and all carry the mark of being unfinished."""

@@ -175,7 +175,7 @@ class _Context:
         self.backend = backend
         self.desired = desired
         self.clock = clock
-        self._sources: dict[str, Instance] = {}
+        self._seen_source: Instance | None = None
 
     def plan(self, name: str, found: Instance | None) -> Plan:
         if found:
@@ -235,7 +235,7 @@ class _Context:
             network=spec.network,
         )
         after = {key: value for key, value in managed_fields(predicted).items() if value not in (None, [], {})}
-        return Plan(name, {}, after, tuple(steps), seen={"name": name})
+        return Plan(name, {}, after, tuple(steps), seen={"name": name, "status": "absent"})
 
     def _check_possible(self) -> None:
         """Raise Unsupported for what the server cannot make."""
@@ -265,7 +265,7 @@ class _Context:
         limits, hardening, kind = desired.limits, desired.hardening, desired.type
         if desired.clone:
             origin = desired.clone
-            source = self._source(desired.clone.instance)
+            source = self._source(origin)
             keys[KEY_SOURCE] = clone_text(origin)
             if KEY_IMAGE in source.keys:
                 keys[KEY_IMAGE] = source.keys[KEY_IMAGE]
@@ -298,23 +298,29 @@ class _Context:
             target=desired.target,
         )
 
-    def _source(self, name: str) -> Instance:
-        if name not in self._sources:
-            source = self.backend.get_instance(name)
-            if source is None:
-                raise ConfigError(f"clone_from: there is no sandbox {name}")
-            refuse_foreign(source)
-            if source.unfinished:
-                raise ConfigError(f"clone_from: the creation of {name} was broken off, or has not ended")
-            self._sources[name] = source
-        return self._sources[name]
+    def _source(self, origin: CloneSource) -> Instance:
+        """Return what the clones of this task come from; it is asked for once."""
+        if self._seen_source:
+            return self._seen_source
+        name = origin.instance
+        source = self.backend.get_instance(name)
+        if source is None:
+            raise ConfigError(f"clone_from: there is no sandbox {name}")
+        refuse_foreign(source)
+        if source.unfinished:
+            raise ConfigError(f"clone_from: the creation of {name} was broken off, or has not ended")
+        self.backend.check_origin(origin)
+        self._seen_source = source
+        return source
 
     @cached_property
     def _image(self) -> ImageSource:
         text = self.desired.image or DEFAULT_IMAGE
         remote, colon, rest = text.partition(":")
         if colon and remote == "local":
-            return ImageSource(rest)
+            origin = ImageSource(rest)
+            self.backend.check_origin(origin)
+            return origin
         if colon and remote == "images":
             return ImageSource(rest, self.desired.image_server)
         if colon:

@@ -5,16 +5,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
 import pytest
 import yaml
-from ansible.module_utils import basic
-from ansible_collections.pixels.sandbox.plugins.module_utils._glue import run as glue
-from ansible_collections.pixels.sandbox.plugins.module_utils._incus.backend import IncusBackend
 from ansible_collections.pixels.sandbox.plugins.modules import (
     pixels_checkpoint,
     pixels_checkpoint_info,
@@ -27,39 +22,11 @@ SNAPSHOTS = "/1.0/instances/px-box/snapshots"
 
 
 @pytest.fixture
-def server() -> FakeIncus:
-    return FakeIncus()
-
-
-@pytest.fixture
-def run(server: FakeIncus, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Return a function that runs a module with these options and returns its result."""
-    monkeypatch.setattr(glue, "backend_from", lambda options: IncusBackend(server.transport()))
-    # later versions of Ansible ask for it, earlier ones do not know it
-    monkeypatch.setattr(basic, "_ANSIBLE_PROFILE", "legacy", raising=False)
-
-    def run_module(module: ModuleType, check_mode: bool = False, **options: Any) -> dict[str, Any]:
-        arguments = {**options, "_ansible_check_mode": check_mode}
-        monkeypatch.setattr(basic, "_ANSIBLE_ARGS", json.dumps({"ANSIBLE_MODULE_ARGS": arguments}).encode())
-        server.requests.clear()
-        with pytest.raises(SystemExit):
-            module.main()
-        return dict(json.loads(capsys.readouterr().out))
-
-    return run_module
-
-
-@pytest.fixture
 def box(run: Run) -> str:
     """A stopped sandbox."""
     result = run(pixels_instance, name="box", image="debian/13", state="present", labels={"phase": "then"})
     assert not result.get("failed"), result
     return "box"
-
-
-def written(server: FakeIncus) -> list[str]:
-    """Return the requests that change something, as method and path."""
-    return [f"{seen.method} {seen.path}" for seen in server.requests if seen.method != "GET"]
 
 
 def labels(server: FakeIncus) -> list[str]:
@@ -72,7 +39,7 @@ def test_a_checkpoint_is_one_request(server: FakeIncus, run: Run, box: str) -> N
     assert result["changed"] is True
     assert result["actions"] == ["create checkpoint ready of box"]
     assert result["checkpoint"]["label"] == "ready"
-    assert written(server) == [f"POST {SNAPSHOTS}"]
+    assert server.written() == [f"POST {SNAPSHOTS}"]
     (sent,) = [seen for seen in server.requests if seen.method == "POST"]
     assert sent.body == {"name": "ready", "stateful": False}
 
@@ -93,7 +60,7 @@ def test_each_change_climbs_the_ladder(
         run(pixels_checkpoint, name=box, label=label)
     before = run(pixels_checkpoint_info)["checkpoints"]
     first = run(pixels_checkpoint, check_mode=True, name=box, **options)
-    assert written(server) == []
+    assert server.written() == []
     assert run(pixels_checkpoint_info)["checkpoints"] == before
     real = run(pixels_checkpoint, name=box, **options)
     assert first["changed"] is real["changed"] is True
@@ -138,7 +105,7 @@ def test_a_protected_checkpoint_is_not_removed_by_mistake(server: FakeIncus, run
     result = run(pixels_checkpoint, name=box, label="a", state="absent", force=True)
     assert result["failed"] is True
     assert "protected: false removes it" in result["msg"]
-    assert written(server) == []
+    assert server.written() == []
     assert run(pixels_checkpoint, name=box, label="a", state="absent", protected=False)["changed"]
     assert labels(server) == []
 
@@ -176,7 +143,7 @@ def test_what_zfs_would_lose_is_named_and_refused(server: FakeIncus, run: Run, b
     result = run(pixels_checkpoint, check_mode=check_mode, name=box, label="a", state="restored")
     assert result["failed"] is True
     assert "removing what is newer: b, c; remove_newer: true does so" in result["msg"]
-    assert written(server) == []
+    assert server.written() == []
     result = run(pixels_checkpoint, check_mode=check_mode, name=box, label="a", state="restored", remove_newer=True)
     assert result["checkpoint"]["removed"] == ["b", "c"]
     assert labels(server) == (["a", "b", "c"] if check_mode else ["a"])
@@ -223,7 +190,7 @@ def test_what_is_not_ours_is_refused(server: FakeIncus, run: Run, box: str) -> N
     result = run(pixels_checkpoint, name=box, label="a")
     assert result["failed"] is True
     assert "box" in result["msg"]
-    assert written(server) == []
+    assert server.written() == []
 
 
 def test_the_info_module_lists_what_is_asked_for(run: Run, box: str) -> None:

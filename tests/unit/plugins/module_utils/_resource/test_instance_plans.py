@@ -86,6 +86,7 @@ class Server:
         self.specs: dict[str, InstanceSpec] = {}
         self.changes: list[InstanceChange] = []
         self.fails: dict[str, PixelsError] = {}
+        self.missing: list[ImageSource | CloneSource] = []
         self.conflicts = 0
         self.busy = False
         self.reads = 0
@@ -116,6 +117,11 @@ class Server:
     def is_busy(self, name: str) -> bool:
         """Say what the test says."""
         return self.busy
+
+    def check_origin(self, origin: ImageSource | CloneSource) -> None:
+        """Refuse what the test says is missing."""
+        if origin in self.missing:
+            raise ConfigError(f"there is no {origin}")
 
     def create_instance(self, spec: InstanceSpec, deadline: Deadline) -> None:
         """Make a stopped sandbox."""
@@ -365,6 +371,14 @@ def test_a_clone_takes_what_its_source_has_now_and_what_was_asked_for() -> None:
 def test_a_source_that_is_none_is_an_error(sources: list[Instance], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         plan(Server(*sources), clone_from="dev")
+
+
+@pytest.mark.parametrize("options", [{"image": "local:x"}, {"clone_from": "dev:x"}])
+def test_what_is_missing_is_said_before_anything_is_done(options: dict[str, Any]) -> None:
+    server = Server(box("dev"))
+    server.missing = [ImageSource("x"), CloneSource("dev", "x")]
+    with pytest.raises(ConfigError, match="there is no"):
+        plan(server, ["one", "two"], **options)
 
 
 @pytest.mark.parametrize("state", ["started", "stopped", "restarted", "present", "absent", "frozen"])
