@@ -42,6 +42,7 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._incus.transport im
     PylxdTransport,
     Transport,
 )
+from support import module_process
 from support.certificates import Authority, KeyPair
 from support.daemon import PrivateDaemon
 
@@ -417,3 +418,47 @@ def test_full_pool_fails_with_the_servers_words_and_leaves_nothing(site: Site, s
         backend.create_instance(spec("full", ImageSource(IMAGE), pool=small_pool), Deadline(60))
     assert backend.get_instance("full") is None
     backend.close()
+
+
+# -- the same through the module: what a user sees
+
+
+@pytest.mark.usefixtures("clean")
+def test_full_pool_is_told_by_the_module_and_leaves_nothing(site: Site, small_pool: str) -> None:
+    result = module_process.run(
+        "pixels_instance",
+        name=["full", "fuller"],
+        image=f"local:{IMAGE}",
+        pool=small_pool,
+        incus_socket=str(site.daemon.socket),
+    )
+    assert result["failed"] is True
+    assert result["failed_names"] == ["full", "fuller"]
+    for record in result["instances"]:
+        assert record["status"] == "absent"
+        assert "disk space" in record["msg"]
+    assert volumes(site, "px-full") == []
+
+
+@pytest.mark.usefixtures("clean")
+def test_run_that_lost_its_daemon_is_finished_by_the_next(site: Site) -> None:
+    options = {
+        "name": ["crash1", "crash2"],
+        "image": f"local:{IMAGE}",
+        "state": "present",
+        "incus_socket": str(site.daemon.socket),
+    }
+    lost = module_process.ModuleProcess("pixels_instance", **options)
+    probe = site.on_socket()
+    while lost.process.poll() is None and not probe.is_busy("crash1"):
+        time.sleep(0.005)
+    probe.close()
+    site.daemon.kill()
+    result = lost.result()
+    assert result["failed"] is True
+    assert set(result["failed_names"]) <= {"crash1", "crash2"}
+    site.daemon.start()
+    again = module_process.run("pixels_instance", **options)
+    assert not again.get("failed"), again
+    assert [record["unfinished"] for record in again["instances"]] == [False, False]
+    assert module_process.run("pixels_instance", **options)["changed"] is False

@@ -44,16 +44,12 @@ def test_a_command_that_takes_too_long_is_told_from_one_that_fails(run: Run, box
 
 
 def test_no_secret_is_in_a_request_or_a_result(server: FakeIncus, run: Run, box: str) -> None:
-    options = {"cmd": 'test "$TOKEN" = "hunter2 42" && cat', "env": {"TOKEN": "hunter2 42"}, "stdin": "open sesame"}
+    options = {"cmd": 'test "$TOKEN" = "$(cat)"', "env": {"TOKEN": "hunter2 42"}, "stdin": "hunter2 42"}
     result = run(pixels_exec, name=box, **options)
     assert result["rc"] == 0
-    result.pop("invocation")
     assert "hunter2" not in str(result)
-    for seen in server.requests:
-        assert "hunter2" not in str(seen)
-        assert "sesame" not in str(seen)
-    for operation in server.operations.values():
-        assert "hunter2" not in str(operation.record)
+    assert "hunter2" not in str(server.requests)
+    assert "hunter2" not in str([operation.record for operation in server.operations.values()])
 
 
 def test_nothing_is_run_in_check_mode(server: FakeIncus, run: Run, box: str) -> None:
