@@ -89,7 +89,8 @@ def test_one_of_eight_fails_and_seven_are_finished(project: str, backend: IncusB
     live.make(backend, "origin", state="stopped")
     quota(project, "8")
     try:
-        result = begin(EIGHT, clone_from="origin").result()
+        # one at a time: the server counts before it creates, and lets creations at once pass together
+        result = begin(EIGHT, clone_from="origin", max_parallel=1).result()
     finally:
         quota(project, "")
     assert result["failed"] is True
@@ -124,9 +125,8 @@ def test_a_run_that_was_killed_is_finished_by_the_next(backend: IncusBackend, be
     assert not result.get("failed"), result
     for record in result["instances"]:
         assert (record["status"], record["unfinished"], record["ttl"]) == ("running", False, 3600)
-        assert record["addresses"]
-    identities = {backend.get_instance(name): name for name in EIGHT[:4]}
-    assert len(identities) == 4
+    addresses = {address for record in result["instances"] for address in record["addresses"]}
+    assert len(addresses) == 4
     again = begin(EIGHT[:4], clone_from="origin", ttl="1h").result()
     assert again["changed"] is False
 

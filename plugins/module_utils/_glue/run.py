@@ -62,10 +62,15 @@ def _guarded(module: AnsibleModule, work: Callable[[Backend], Mapping[str, objec
 def _carry_out(module: AnsibleModule, work: Work, noun: str | None) -> dict[str, object]:
     plans = work.plans
     failed: dict[str, PixelsError] = {}
+    unread: PixelsError | None = None
     seen: Mapping[str, Mapping[str, object]] = {plan.name: {**plan.seen, **plan.after} for plan in plans}
     if not module.check_mode and any(plan.steps for plan in plans):
         failed = apply(work)
-        seen = work.observe()
+        try:
+            seen = work.observe()
+        except PixelsError as exc:
+            # a server that is gone by now: what was done and what failed is still told, over what there was before
+            seen, unread = {}, exc
     results = [_result(plan, seen.get(plan.name, plan.seen), failed.get(plan.name)) for plan in plans]
     diffs = [
         {"before_header": plan.name, "after_header": plan.name, "before": dict(plan.before), "after": dict(plan.after)}
@@ -80,13 +85,15 @@ def _carry_out(module: AnsibleModule, work: Work, noun: str | None) -> dict[str,
         result = {**result, **results[0]}
     else:
         result[f"{noun}s"] = results
-        result["failed_names"] = list(failed)
+        result["failed_names"] = [plan.name for plan in plans if plan.name in failed]
         if not work.many:
             result[noun] = results[0]
     if failed:
         result.update(failed=True, msg="; ".join(str(exc) for exc in failed.values()))
         if len(failed) == 1:
             result.update(next(iter(failed.values())).result())
+    elif unread:
+        result.update(failed=True, msg=f"all was done, but what is there now could not be read: {unread}")
     return result
 
 

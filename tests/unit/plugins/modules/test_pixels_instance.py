@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import ConnectionFailed
 from ansible_collections.pixels.sandbox.plugins.modules import pixels_instance, pixels_instance_info
 from support.fake_incus import FakeIncus, Seen
 
@@ -99,6 +100,37 @@ def test_one_of_eight_fails_and_all_eight_are_told_of(server: FakeIncus, run: Ru
     again = run(pixels_instance, name=EIGHT, clone_from=box, hardening="none")
     assert again["actions"] == ["create task5 from box", "start task5"]
     assert not again.get("failed")
+
+
+def test_a_server_that_is_gone_at_the_end_leaves_the_results(server: FakeIncus, run: Run, box: str) -> None:
+    def die(seen: Seen) -> None:
+        if (seen.method, seen.path) == ("POST", "/1.0/instances"):
+            server.before = dead
+
+    def dead(seen: Seen) -> None:
+        raise ConnectionFailed("nothing listens there")
+
+    server.before = die
+    result = run(pixels_instance, name=[box, "new"], image="debian/13", cpu=1)
+    assert result["failed"] is True
+    assert result["failed_names"] == [box, "new"]
+    assert [record["status"] for record in result["instances"]] == ["running", "absent"]
+    assert "nothing listens there" in result["msg"]
+
+
+def test_a_success_that_cannot_be_read_back_is_a_failure_that_says_so(server: FakeIncus, run: Run, box: str) -> None:
+    def die(seen: Seen) -> None:
+        if written and seen.method == "GET" and seen.path == "/1.0/instances/px-box":
+            raise ConnectionFailed("nothing listens there")
+        written.extend([seen.path] if seen.method == "PUT" else [])
+
+    written: list[str] = []
+    server.before = die
+    result = run(pixels_instance, name=box, state="frozen")
+    assert result["failed"] is True
+    assert result["actions"] == ["freeze box"]
+    assert result["failed_names"] == []
+    assert result["msg"] == "all was done, but what is there now could not be read: nothing listens there"
 
 
 @pytest.mark.parametrize(
