@@ -410,6 +410,7 @@ def small_pool(site: Site) -> Iterator[str]:
     yield "small"
     site.daemon.incus("storage", "delete", "small")
     site.daemon.inside("umount", str(folder))
+    folder.rmdir()
 
 
 def test_full_pool_fails_with_the_servers_words_and_leaves_nothing(site: Site, small_pool: str) -> None:
