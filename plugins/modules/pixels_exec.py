@@ -56,6 +56,18 @@ options:
   env:
     description: Environment variables.
     type: dict
+  env_forward:
+    description:
+      - Names of variables that the command gets with the values that they have where the module runs, as a secret that the controller
+        has in its environment. Names that have no value there are left out. O(env) is stronger.
+    type: list
+    elements: str
+  login:
+    description:
+      - Runs the command as a login of the user would, with the variables that the guest's profile sets. One that it sets
+        too is stronger than O(env).
+    type: bool
+    default: false
   stdin:
     description: Standard input, sent as it is.
     type: str
@@ -100,6 +112,19 @@ EXAMPLES = r"""
       TARGET: staging
       TOKEN: "{{ deploy_token }}"
     timeout: 60
+
+- name: Let an agent work with a key that only the controller has
+  pixels.sandbox.pixels_exec:
+    name: task1
+    argv:
+      - claude
+      - -p
+      - Summarise this repository
+    chdir: /srv/app
+    env_forward:
+      - ANTHROPIC_API_KEY
+    login: true
+    timeout: 600
 
 - name: Unpack a repository once
   pixels.sandbox.pixels_exec:
@@ -182,6 +207,8 @@ ARGUMENT_SPEC = {
     "user": {"type": "str"},
     "chdir": {"type": "str", "aliases": ["cwd"]},
     "env": {"type": "dict", "no_log": True},
+    "env_forward": {"type": "list", "elements": "str"},
+    "login": {"type": "bool", "default": False},
     "stdin": {"type": "str", "no_log": True},
     "timeout": {"type": "int", "default": 300},
     "creates": {"type": "str"},

@@ -412,6 +412,47 @@ instances:
       returned: when the sandbox is there
       type: bool
       sample: false
+    console:
+      description: What a person types to enter the sandbox, its session C(console) once it is provisioned and a shell of root before.
+      returned: when the sandbox is there
+      type: str
+      sample: incus exec local:px-task1 -- /usr/local/bin/px-session attach console
+    console_setup:
+      description: Commands that are needed once before C(console), for a remote server; they let the C(incus) program know it.
+      returned: when the sandbox is there
+      type: list
+      elements: str
+      sample: []
+    provision:
+      description: How far its provisioning is; see M(pixels.sandbox.pixels_provision).
+      returned: when the sandbox is there
+      type: dict
+      contains:
+        status:
+          description: V(none), V(provisioning), V(ready) or V(failed).
+          returned: always
+          type: str
+          sample: ready
+        step:
+          description: What is being done, or what failed; null when there is nothing to say.
+          returned: always
+          type: str
+          sample: devtools
+        definition:
+          description: Fingerprint of what was asked for; null when none was given.
+          returned: always
+          type: str
+          sample: 5f2b
+        since:
+          description: When the rest was recorded, in UTC.
+          returned: always
+          type: str
+          sample: "2026-01-02T03:04:05Z"
+      sample:
+        status: ready
+        step: null
+        definition: 5f2b
+        since: "2026-01-02T03:04:05Z"
     unfinished:
       description: Whether its creation has not ended, or was broken off.
       returned: when the sandbox is there

@@ -16,6 +16,7 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import 
     Capabilities,
     Checkpoint,
     CloneSource,
+    Console,
     ExecRequest,
     ExecResult,
     FileInfo,
@@ -114,6 +115,10 @@ class Backend(ABC):
     @abstractmethod
     def execute(self, name: str, request: ExecRequest, deadline: Deadline) -> ExecResult:
         """Run a command and wait for its end; when the deadline is over it and what it started are killed."""
+
+    @abstractmethod
+    def console(self, name: str, command: Sequence[str]) -> Console:
+        """Return what a person types to run a command on a terminal in the sandbox; nothing is asked of the server."""
 
     @abstractmethod
     def account(self, name: str, user: str) -> Account:

@@ -26,6 +26,8 @@ KEY_BASE = "base"
 KEY_UNFINISHED = "unfinished"
 KEY_PROTECTED = "protected"
 LABEL_PREFIX = "label."
+#: How far the provisioning is. It describes the disk, and so goes where the disk goes: with a clone, and back with a restore.
+PROVISION_PREFIX = "provision."
 
 #: Power states. A backend reports any other word of its server in lower case.
 RUNNING = "running"
@@ -53,6 +55,23 @@ class Limits:
     memory: int | None = None
     disk: int | None = None
     processes: int | None = None
+
+
+@dataclass(frozen=True)
+class Provision:
+    """How far the provisioning of a sandbox is.
+
+    status is one of PROVISION_STATUSES. step is what is being done, or what failed. definition is a fingerprint of what
+    was asked for. since is the time of the last change, as keys write it. The last three are None where nobody gave them.
+    """
+
+    status: str = "none"
+    step: str | None = None
+    definition: str | None = None
+    since: str | None = None
+
+
+PROVISION_STATUSES = ("none", "provisioning", "ready", "failed")
 
 
 @dataclass(frozen=True)
@@ -96,6 +115,13 @@ class Instance:
             for key, value in sorted(self.keys.items())
             if key.startswith(LABEL_PREFIX)
         }
+
+    @property
+    def provision(self) -> Provision:
+        """How far its provisioning is; a word that is not ours counts as none."""
+        told = {name: self.keys.get(f"{PROVISION_PREFIX}{name}") for name in ("status", "step", "definition", "since")}
+        status = told.pop("status")
+        return Provision(status if status in PROVISION_STATUSES else "none", **told)
 
     @property
     def unfinished(self) -> bool:
@@ -207,6 +233,14 @@ class ExecResult:
     stdout_truncated: bool = False
     stderr_truncated: bool = False
     timed_out: bool = False
+
+
+@dataclass(frozen=True)
+class Console:
+    """How a person enters a sandbox: a shell command, and those that are needed once before it."""
+
+    command: str
+    setup: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

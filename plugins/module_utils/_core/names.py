@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import ConfigError
 
@@ -20,6 +21,8 @@ _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,61}")
 _KEY = re.compile(r"[a-z0-9](?:[a-z0-9_.-]{0,61}[a-z0-9])?")
 _ENV = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+#: What both tmux and zmx take, and no shell or option parser reads as something else.
+_SESSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,61}")
 
 
 def bare(name: str) -> str:
@@ -39,6 +42,25 @@ def sandbox_name(name: str) -> str:
             f"name {name!r} is reserved: gateway, base-* and build-* belong to the collection's own instances"
         )
     return short
+
+
+def sandbox_names(given: Sequence[str]) -> tuple[str, ...]:
+    """Return the bare names of a list of sandboxes; ConfigError too for one that is there twice."""
+    wanted = tuple(sandbox_name(name) for name in given)
+    twice = sorted({name for name in wanted if wanted.count(name) > 1})
+    if twice:
+        raise ConfigError(f"name has {', '.join(twice)} more than once")
+    return wanted
+
+
+def session_name(name: str) -> str:
+    """Return the name of a session, or raise ConfigError when it is illegal."""
+    if not _SESSION.fullmatch(name):
+        raise ConfigError(
+            f"session {name!r} is not legal: up to 62 letters, digits, underscores and hyphens, "
+            "beginning with a letter or digit"
+        )
+    return name
 
 
 def server_name(name: str) -> str:
@@ -65,10 +87,10 @@ def label_key(key: str) -> str:
     return key
 
 
-def env_name(name: str) -> str:
-    """Return the name of an environment variable, or raise ConfigError when it is illegal."""
+def env_name(name: str, option: str = "env") -> str:
+    """Return the name of an environment variable, or raise ConfigError naming the option when it is illegal."""
     if not _ENV.fullmatch(name):
-        raise ConfigError(f"env: {name!r} is not the name of an environment variable")
+        raise ConfigError(f"{option}: {name!r} is not the name of an environment variable")
     return name
 
 

@@ -9,7 +9,7 @@ import contextlib
 import io
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, BinaryIO
@@ -29,9 +29,11 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import
 )
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import (
     KEY_UNFINISHED,
+    PROVISION_PREFIX,
     Capabilities,
     Checkpoint,
     CloneSource,
+    Console,
     ExecRequest,
     ExecResult,
     FileInfo,
@@ -42,6 +44,7 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import 
     InstanceSpec,
 )
 from ansible_collections.pixels.sandbox.plugins.module_utils._incus import (
+    console,
     execution,
     files,
     hardening,
@@ -60,6 +63,8 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._incus.transport im
 _READ_TRIES = 5
 #: Stays the same from the making of an instance to its end, through restores too.
 _UUID = "volatile.uuid"
+#: Keys that describe the disk.
+_OF_DISK = wire.KEYS + PROVISION_PREFIX
 _FINGERPRINT = re.compile(r"[0-9a-f]{12,64}")
 
 Record = dict[str, Any]
@@ -272,6 +277,11 @@ class IncusBackend(Backend):
         complete = replace(request, env=env, cwd=request.cwd or account.home)
         return execution.execute(self._client, names.server_name(name), complete, (account.uid, account.gid), deadline)
 
+    def console(self, name: str, command: Sequence[str]) -> Console:
+        """Return what a person types to run a command on a terminal in the sandbox."""
+        endpoint = self._client.transport.endpoint
+        return Console(console.enter(endpoint, names.server_name(name), command), tuple(console.set_up(endpoint)))
+
     def account(self, name: str, user: str) -> accounts.Account:
         """Return an account of the guest; ConfigError when there is none of that name."""
         if user in ("root", "0"):
@@ -418,8 +428,9 @@ class IncusBackend(Backend):
     def _finish(self, spec: InstanceSpec, wanted: Record, deadline: Deadline) -> None:
         """Leave just what was wanted: a copy brings keys of its source along, and all carry the mark of being unfinished."""
         record, etag = self._fetch(spec.name)
-        kept = {key: value for key, value in record["config"].items() if key.startswith(("volatile.", "image."))}
-        config = {**kept, **wanted["config"]}
+        kept = ("volatile.", "image.", _OF_DISK)
+        inherited = {key: value for key, value in record["config"].items() if key.startswith(kept)}
+        config = {**inherited, **wanted["config"]}
         del config[f"{wire.KEYS}{KEY_UNFINISHED}"]
         self._put(spec.name, {**record, **wanted, "config": config}, etag, deadline)
 
@@ -458,11 +469,15 @@ class IncusBackend(Backend):
         if not _is_journal_of(record, journal):
             self._drop_journal(name)
             return
-        volatile = {key: value for key, value in record["config"].items() if key.startswith("volatile.")}
-        kept = {key: value for key, value in journal["config"].items() if not key.startswith("volatile.")}
-        # the MAC belongs to what the sandbox is now, the rest of the volatile keys to the disk that it has now
-        macs = {key: value for key, value in journal["config"].items() if key.endswith(".hwaddr")}
-        self._put(name, {**record, **journal, "config": {**volatile, **macs, **kept}}, etag, deadline)
+        # the MAC belongs to what the sandbox is now, other volatile keys and those of the disk to the disk that it has now
+        turned_back = ("volatile.", _OF_DISK)
+        restored = {key: value for key, value in record["config"].items() if key.startswith(turned_back)}
+        kept = {
+            key: value
+            for key, value in journal["config"].items()
+            if key.endswith(".hwaddr") or not key.startswith(turned_back)
+        }
+        self._put(name, {**record, **journal, "config": {**restored, **kept}}, etag, deadline)
         self._drop_journal(name)
 
     def _drop_journal(self, name: str) -> None:

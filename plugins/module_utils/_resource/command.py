@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,6 +23,8 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._resource.instance 
     utc_now,
 )
 
+#: Runs what follows as a login would, with the variables that the guest gives to it.
+LOGIN = ("/bin/sh", "-lc", 'exec "$@"', "sh")
 #: The user that agents work as, where the sandbox has it.
 AGENT = "pixel"
 
@@ -62,13 +65,14 @@ def command_from(params: Mapping[str, Any]) -> Command:
     if params["argv"] is not None and not params["argv"]:
         raise ConfigError("argv is empty")
     argv = tuple(params["argv"]) if params["argv"] else ("/bin/sh", "-c", params["cmd"])
-    env = {names.env_name(str(key)): str(value) for key, value in (params["env"] or {}).items()}
+    if params["login"]:
+        argv = (*LOGIN, *argv)
     return Command(
         name=names.sandbox_name(params["name"]),
         request=ExecRequest(
             argv,
             cwd=params["chdir"],
-            env=env,
+            env=environment(params),
             stdin=(params["stdin"] or "").encode("utf-8", "surrogateescape"),
             output_limit=params["max_output"],
         ),
@@ -77,6 +81,13 @@ def command_from(params: Mapping[str, Any]) -> Command:
         removes=params["removes"],
         timeout=float(params["timeout"]),
     )
+
+
+def environment(params: Mapping[str, Any]) -> dict[str, str]:
+    """Return the variables that the options give: those of the controller that are set there, and those with a value."""
+    forwarded = [names.env_name(name, "env_forward") for name in params["env_forward"] or ()]
+    env = {name: os.environ[name] for name in forwarded if name in os.environ}
+    return {**env, **{names.env_name(str(key)): str(value) for key, value in (params["env"] or {}).items()}}
 
 
 def plan_command(backend: Backend, command: Command, clock: Clock = utc_now) -> Work:

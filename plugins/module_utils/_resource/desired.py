@@ -88,7 +88,7 @@ def desired_from(params: Mapping[str, Any]) -> Desired:
         if params[option] is not None and not params[option].strip():
             raise ConfigError(f"{option} is empty")
     return Desired(
-        names=_names(params["name"]),
+        names=names.sandbox_names(params["name"]),
         state=params["state"],
         image=params["image"],
         clone=clone_source(params["clone_from"]),
@@ -112,14 +112,6 @@ def desired_from(params: Mapping[str, Any]) -> Desired:
         force=params["force"],
         max_parallel=params["max_parallel"],
     )
-
-
-def _names(given: Sequence[str]) -> tuple[str, ...]:
-    wanted = tuple(names.sandbox_name(name) for name in given)
-    twice = sorted({name for name in wanted if wanted.count(name) > 1})
-    if twice:
-        raise ConfigError(f"name has {', '.join(twice)} more than once")
-    return wanted
 
 
 def clone_source(text: str | None) -> CloneSource | None:

@@ -59,6 +59,9 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._resource.desired i
 #: How long an unfinished sandbox that the server does not work at is left to the run that may be making it.
 GRACE_SECONDS = 20.0
 _POLL_SECONDS = 0.2
+#: What the role session puts into a guest, and the session that a person enters.
+PX_SESSION = "/usr/local/bin/px-session"
+SESSION_COMMAND = (PX_SESSION, "attach", "console")
 _TRIES = 5
 #: Waits for systemd to have started everything; a guest without it is ready when it can run a command.
 _BOOTED = "if [ -d /run/systemd/system ]; then systemctl is-system-running --wait; else echo running; fi"
@@ -87,7 +90,7 @@ def plan_instances(backend: Backend, desired: Desired, clock: Clock = utc_now) -
 
     def observe() -> Mapping[str, Mapping[str, object]]:
         there = backend.get_instances(desired.names)
-        return {name: instance_record(instance) for name, instance in there.items()}
+        return {name: shown(backend, instance) for name, instance in there.items()}
 
     return Work(
         plans,
@@ -117,8 +120,22 @@ def instance_record(instance: Instance) -> dict[str, object]:
         "isolated_ids": instance.isolated,
         "restart_required": instance.restart_required,
         "unfinished": instance.unfinished,
+        "provision": provision_record(instance),
         **managed_fields(instance),
     }
+
+
+def shown(backend: Backend, instance: Instance) -> dict[str, object]:
+    """Return a sandbox as results of modules show it: its record, and how a person enters it."""
+    # what the role session has set up waits for whoever enters a provisioned sandbox; others have a shell of root
+    command = SESSION_COMMAND if instance.provision.status == "ready" else ("su", "-l")
+    console = backend.console(instance.name, command)
+    return {**instance_record(instance), "console": console.command, "console_setup": list(console.setup)}
+
+
+def provision_record(instance: Instance) -> dict[str, object]:
+    """Return how far the provisioning of a sandbox is, as results show it."""
+    return {**instance.provision.__dict__}
 
 
 def managed_fields(instance: Instance) -> dict[str, object]:
@@ -155,7 +172,7 @@ def list_records(
         found = [there[name] for name in sorted(there)]
     asked = label_texts(labels)
     return [
-        instance_record(instance)
+        shown(backend, instance)
         for instance in found
         if (foreign or instance.kind == SANDBOX) and asked.items() <= instance.labels.items()
     ]
@@ -371,7 +388,9 @@ class _Context:
         after = changed_instance(found, change)
         status = {"started": RUNNING, "restarted": RUNNING, "stopped": STOPPED, "frozen": FROZEN}
         predicted = replace(after, status=status.get(self.desired.state, found.status))
-        return Plan(name, managed_fields(found), managed_fields(predicted), tuple(steps), seen=instance_record(found))
+        return Plan(
+            name, managed_fields(found), managed_fields(predicted), tuple(steps), seen=shown(self.backend, found)
+        )
 
     def _check_fixed(self, found: Instance) -> None:
         """Raise ConfigError for what a sandbox keeps from its creation to its end."""

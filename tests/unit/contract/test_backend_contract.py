@@ -523,6 +523,24 @@ def test_a_restore_brings_the_disk_back_and_nothing_else(place: Place, tmp_path:
     place.backend.set_power("one", "start", Deadline(SECONDS))
 
 
+def test_what_is_recorded_of_the_disk_goes_where_the_disk_goes(place: Place) -> None:
+    made = place.make("one")
+    place.backend.create_checkpoint("one", "bare", None, Deadline(SECONDS))
+    ready = InstanceChange(keys={"provision.status": "ready", "provision.definition": "5f2b", "label.a": "1"})
+    place.backend.update_instance(made, ready, Deadline(SECONDS))
+    place.backend.create_checkpoint("one", "whole", None, Deadline(SECONDS))
+
+    told = {}
+    for label in ("bare", "whole", None):
+        clone = place.make(f"of-{label}".lower(), CloneSource("one", label))
+        told[label] = (clone.provision.status, clone.provision.definition, clone.labels)
+    assert told == {"bare": ("none", None, {}), "whole": ("ready", "5f2b", {}), None: ("ready", "5f2b", {})}
+
+    for label, status in (("bare", "none"), ("whole", "ready")):
+        place.backend.restore_checkpoint(place.get("one"), label, Deadline(SECONDS))
+        assert (place.get("one").provision.status, place.get("one").labels) == (status, {"a": "1"})
+
+
 def test_a_restore_of_an_unknown_label_changes_nothing(place: Place) -> None:
     made = place.make("one", keys={"label.a": "1"})
     with pytest.raises(ApiError):

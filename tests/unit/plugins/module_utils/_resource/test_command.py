@@ -20,7 +20,8 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._resource.command i
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 DEFAULTS: dict[str, Any] = {
-    **dict.fromkeys(("argv", "cmd", "user", "chdir", "env", "stdin", "creates", "removes")),
+    **dict.fromkeys(("argv", "cmd", "user", "chdir", "env", "env_forward", "stdin", "creates", "removes")),
+    "login": False,
     "name": "box",
     "timeout": 30,
     "max_output": 100,
@@ -177,3 +178,28 @@ def test_a_sandbox_that_is_not_there_is_an_error() -> None:
     guest.instance = None
     with pytest.raises(ConfigError, match="there is no sandbox box"):
         run(guest, cmd="x")
+
+
+def test_a_login_is_a_shell_that_becomes_the_command() -> None:
+    guest = Guest()
+    run(guest, argv=["ls", "-l", "$HOME"], login=True)
+    assert guest.requests[0].argv == ("/bin/sh", "-lc", 'exec "$@"', "sh", "ls", "-l", "$HOME")
+
+
+def test_variables_of_the_controller_are_forwarded_where_they_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PX_TEST_SET", "it's $5\n")
+    monkeypatch.setenv("PX_TEST_BOTH", "of the controller")
+    monkeypatch.delenv("PX_TEST_UNSET", raising=False)
+    guest = Guest()
+    run(
+        guest,
+        cmd="x",
+        env_forward=["PX_TEST_SET", "PX_TEST_UNSET", "PX_TEST_BOTH"],
+        env={"PX_TEST_BOTH": "of the task"},
+    )
+    assert guest.requests[0].env == {"PX_TEST_SET": "it's $5\n", "PX_TEST_BOTH": "of the task"}
+
+
+def test_a_forwarded_name_that_is_none_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="env_forward: 'A B' is not the name"):
+        run(Guest(), cmd="x", env_forward=["A B"])

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any, cast
@@ -25,6 +26,7 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import 
     KEY_UNFINISHED,
     Capabilities,
     CloneSource,
+    Console,
     ExecRequest,
     ExecResult,
     Image,
@@ -113,6 +115,9 @@ class Server:
     def capabilities(self) -> Capabilities:
         """Return those of a plain server."""
         return Capabilities("incus", cores=2)
+
+    def console(self, name: str, command: Sequence[str]) -> Console:
+        return Console(f"enter {name} -- {' '.join(command)}")
 
     def is_busy(self, name: str) -> bool:
         """Say what the test says."""

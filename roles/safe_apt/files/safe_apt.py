@@ -1,0 +1,147 @@
+# Copyright (c) 2026, the pixels.sandbox authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Packages for a user who may not be root: what is not allowed here is refused.
+
+safe-apt update
+safe-apt upgrade [-y] [-q] [--dry-run]
+safe-apt install [-y] [-q] [--no-install-recommends] [--dry-run] NAME[:ARCHITECTURE][=VERSION]...
+safe-apt remove  [-y] [-q] [--dry-run] NAME[:ARCHITECTURE]...
+
+Names are those of packages of the archives; no files, no patterns. Nothing is removed that the system or its confinement needs.
+Questions of packages are answered with what is there: changed configuration files are kept. What packages do while they are
+installed they do as root, which is why the archives that can be reached are chosen outside this machine.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import subprocess
+import sys
+from typing import NoReturn
+
+SETTINGS = "/etc/pixels/safe-apt.json"
+LOCK = "/run/pixels-safe-apt.lock"
+FLAGS = {
+    "update": (),
+    "upgrade": ("-y", "-q", "--dry-run"),
+    "install": ("-y", "-q", "--no-install-recommends", "--dry-run"),
+    "remove": ("-y", "-q", "--dry-run"),
+}
+#: A hyphen at the end would mean removal to APT.
+PACKAGE = re.compile(
+    r"(?P<name>[a-z0-9][a-z0-9+.-]*[a-z0-9+])(?P<architecture>:[a-z0-9]+)?(?P<version>=[A-Za-z0-9.+:~-]+)?"
+)
+FILES = (".deb", ".ddeb", ".udeb", ".dsc", ".changes")
+#: All that APT and the scripts of packages get.
+ENVIRONMENT = {
+    "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME": "/root",
+    "LC_ALL": "C.UTF-8",
+    "DEBIAN_FRONTEND": "noninteractive",
+    "DEBIAN_PRIORITY": "critical",
+    "NEEDRESTART_SUSPEND": "1",
+    "PAGER": "cat",
+}
+OPTIONS = (
+    "--option=Dpkg::Options::=--force-confdef",
+    "--option=Dpkg::Options::=--force-confold",
+    "--option=DPkg::Lock::Timeout=300",
+    "--option=APT::Get::AllowUnauthenticated=false",
+    "--option=Acquire::AllowInsecureRepositories=false",
+    "--option=Acquire::AllowDowngradeToInsecureRepositories=false",
+)
+
+
+def fail(text: str) -> NoReturn:
+    """End with a message and nothing done."""
+    sys.exit(f"safe-apt: {text}")
+
+
+def call(program: str, *arguments: str) -> str:
+    """Run a program of APT and return what it prints."""
+    done = subprocess.run(
+        [f"/usr/bin/{program}", *arguments],
+        env=ENVIRONMENT,
+        cwd="/",
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        sys.stdout.write(done.stdout)
+        fail(f"{program} refuses it")
+    return done.stdout
+
+
+def parsed(arguments: list[str]) -> tuple[str, list[str], list[str]]:
+    """Return verb, flags and names, or end with what is wrong."""
+    if not arguments or arguments[0] not in FLAGS:
+        fail(f"the first word is one of {', '.join(FLAGS)}")
+    verb, rest = arguments[0], arguments[1:]
+    flags = [word for word in rest if word.startswith("-") and word != "--"]
+    names = [word for word in rest if not word.startswith("-")]
+    for flag in flags:
+        if flag not in FLAGS[verb]:
+            fail(f"{verb} does not take {flag!r}; it takes {', '.join(FLAGS[verb]) or 'no options'}")
+    if bool(names) != (verb in ("install", "remove")):
+        fail(f"{verb} needs names of packages" if not names else f"{verb} takes no names")
+    for name in names:
+        found = PACKAGE.fullmatch(name)
+        if not found or name.endswith(FILES) or (found["version"] and verb == "remove"):
+            fail(f"{name!r} is not the name of a package")
+    return verb, flags, names
+
+
+def check_known(names: list[str]) -> None:
+    """End unless each is the very name of a package: APT takes others for patterns, or for a name with a command at its end."""
+    for name in names:
+        # nothing in front of these begins one
+        word = re.split("[:=]", name)[0]
+        if word not in call("apt-cache", "pkgnames", "--all-names", word).split():
+            fail(f"no package is called {word!r}; is the list of packages up to date?")
+
+
+def check_removals(arguments: list[str]) -> None:
+    """End when it would remove what must stay."""
+    with open(SETTINGS, encoding="utf-8") as file:
+        protected = set(json.load(file)["protected"])
+    plan = call("apt-get", "--simulate", *OPTIONS, *arguments)
+    gone = {line.split()[1].split(":")[0] for line in plan.splitlines() if line.startswith(("Remv ", "Purg "))}
+    if gone & protected:
+        fail(f"it would remove {', '.join(sorted(gone & protected))}, which must stay")
+    if gone and arguments[0] != "remove":
+        fail(f"it would remove {', '.join(sorted(gone))}: remove that first")
+
+
+def main() -> None:
+    """Check everything, then let APT do it."""
+    verb, flags, names = parsed(sys.argv[1:])
+    if os.geteuid() != 0:
+        fail("it needs sudo: sudo safe-apt ...")
+    os.umask(0o022)
+    # one at a time: what was simulated is what is done
+    lock = os.open(LOCK, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    check_known(names)
+    arguments = [verb, "--yes", *(flag for flag in flags if flag != "-y"), "--", *names]
+    if verb == "update":
+        arguments = ["update"]
+    else:
+        check_removals(arguments)
+        if verb != "remove":
+            arguments.insert(1, "--no-remove")
+    os.chdir("/")
+    sys.stdout.flush()
+    done = subprocess.run(
+        ["/usr/bin/apt-get", *OPTIONS, *arguments], env=ENVIRONMENT, stdin=subprocess.DEVNULL, check=False
+    )
+    sys.exit(done.returncode)
+
+
+if __name__ == "__main__":
+    main()
