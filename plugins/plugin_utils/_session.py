@@ -10,16 +10,21 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ansible.errors import AnsibleError
+from ansible.utils.path import unfrackpath
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import MissingDependency, PixelsError
-from ansible_collections.pixels.sandbox.plugins.module_utils._glue.options import OPTION_NAMES
+from ansible_collections.pixels.sandbox.plugins.module_utils._glue.options import CONNECTION_OPTIONS
 
 if TYPE_CHECKING:
     from ansible.plugins import AnsiblePlugin
 
 
 def connection_options(plugin: AnsiblePlugin) -> dict[str, Any]:
-    """Return the connection options that a plugin was given."""
-    return {name: plugin.get_option(name) for name in OPTION_NAMES}
+    """Return the connection options that a plugin was given; an empty one is one that was not."""
+    options = {option.name: plugin.get_option(option.name) for option in CONNECTION_OPTIONS}
+    # Ansible makes the working folder of an empty path
+    nowhere = unfrackpath("")
+    paths = {option.name for option in CONNECTION_OPTIONS if option.type == "path"}
+    return {name: None if name in paths and value == nowhere else value for name, value in options.items()}
 
 
 @contextmanager
