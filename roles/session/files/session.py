@@ -43,7 +43,8 @@ def moment(seconds: str) -> str:
 class Tmux:
     """Sessions of tmux, on a server of their own. A program that has ended stays listed with its exit code."""
 
-    FORMAT = "#{session_name}\t#{pane_dead}\t#{pane_dead_status}\t#{session_attached}\t#{session_created}"
+    #: The name comes last: it can have anything that a user thinks of.
+    FORMAT = "#{pane_dead}|#{pane_dead_status}|#{session_attached}|#{session_created}|#{session_name}"
 
     def command(self, *arguments: str) -> list[str]:
         """Return a command line for our server."""
@@ -55,14 +56,14 @@ class Tmux:
         The server is started by the first one, and hands its environment on to all sessions: it gets nothing that is secret.
         """
         keep = ("HOME", "USER", "LOGNAME", "SHELL", "PATH", "LANG")
-        env = {key: os.environ[key] for key in keep if key in os.environ}
+        env = {"LANG": "C.UTF-8", **{key: os.environ[key] for key in keep if key in os.environ}}
         return subprocess.run(self.command(*arguments), env=env, capture_output=True, text=True, check=False)
 
     def sessions(self) -> dict[str, dict[str, Any]]:
         """Return what is known of each session."""
         found: dict[str, dict[str, Any]] = {}
         for line in self.run("list-panes", "-a", "-F", self.FORMAT).stdout.splitlines():
-            name, dead, status, attached, created = line.split("\t")
+            dead, status, attached, created, name = line.split("|", 4)
             entry = found.setdefault(name, {"attached": attached != "0", "created_at": moment(created)})
             if dead != "1":
                 entry.update(state="running", exit_code=None)
