@@ -177,7 +177,7 @@ def main(arguments: list[str]) -> None:
     with open(SETTINGS, encoding="utf-8") as file:
         settings = json.load(file)
     become(settings["user"])
-    tool = {"tmux": Tmux, "zmx": Zmx}[settings["tool"]]()
+    tool: Tmux | Zmx = Zmx() if settings["tool"] == "zmx" else Tmux()
     folder = os.environ["HOME"]
     if verb == "start" and rest[:1] == ["--chdir"]:
         folder, rest = rest[1], rest[2:]

@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[3]
 STAGES = """
 STAGES=(quick)
 stage_limit() { echo 1; }
+stage_width() { echo 2; }
 stage_quick() { true; }
 stage_hangs() { echo $$ > "$PIXELS_CACHE/hangs"; sleep 300; }
 """
@@ -107,7 +108,7 @@ def test_a_foreign_process_under_the_old_number_is_left_alone(tree: Path) -> Non
     with subprocess.Popen(["sleep", "300"], start_new_session=True) as foreign:
         try:
             (tree / "cache").mkdir()
-            (tree / "cache/stage.pid").write_text(f"{foreign.pid}\n")
+            (tree / "cache/stages.pid").write_text(f"{foreign.pid}\n")
             subprocess.run(
                 ["bash", tree / "run", "test"], env=environment(tree), check=True, capture_output=True, timeout=60
             )

@@ -18,7 +18,9 @@ NAME = "pixels.sandbox.incus"
 
 def loaded() -> incus.Connection:
     """Return the plugin as Ansible's loader would."""
-    options = {text: part for source in (ModuleDocFragment.PLUGIN, incus.DOCUMENTATION) for text, part in _options(source)}
+    options = {
+        text: part for source in (ModuleDocFragment.PLUGIN, incus.DOCUMENTATION) for text, part in _options(source)
+    }
     config.initialize_plugin_configuration_definitions("connection", NAME, options)
     connection = incus.Connection(PlayContext())
     connection._load_name = connection.ansible_name = NAME
