@@ -73,28 +73,31 @@ class Play:
         self.peak_mib = 0.0
 
     def run(self, tasks: list[dict[str, object]], bin_folder: Path = OURS, inventory: str = "localhost,") -> float:
-        """Run one play and return its wall-clock seconds; peak_mib is the largest process of its tree."""
+        """Run one play and return its wall-clock seconds."""
         # the hosts of an inventory bring their own connection, which is stronger than the play's
         book = [{"hosts": "all", "connection": "local", "gather_facts": False, "tasks": tasks}]
         path = self.folder / "play.yml"
         path.write_text(json.dumps(book))
+        return self.timed([bin_folder / "ansible-playbook", "-i", inventory, path])
+
+    def book(self, name: str, variables: dict[str, object]) -> float:
+        """Run a playbook of the collection and return its wall-clock seconds."""
+        return self.timed([OURS / "ansible-playbook", "-i", "localhost,", name, "-e", json.dumps(variables)])
+
+    def timed(self, command: list[str | Path]) -> float:
+        """Run a command and return its wall-clock seconds; peak_mib is the largest process of its tree."""
         env = {
             **os.environ,
             "ANSIBLE_PIPELINING": "true",
             "ANSIBLE_LOCALHOST_WARNING": "false",
             "ANSIBLE_HOST_KEY_CHECKING": "false",
             "INCUS_PROJECT": PROJECT,
+            "PIXELS_INCUS_PROJECT": PROJECT,
         }
         output = self.folder / "output"
         with output.open("wb") as sink:
             begin = time.monotonic()
-            process = subprocess.Popen(
-                [bin_folder / "ansible-playbook", "-i", inventory, path],
-                stdout=sink,
-                stderr=sink,
-                stdin=subprocess.DEVNULL,
-                env=env,
-            )
+            process = subprocess.Popen(command, stdout=sink, stderr=sink, stdin=subprocess.DEVNULL, env=env)
             _pid, status, usage = os.wait4(process.pid, 0)
             seconds = time.monotonic() - begin
         process.returncode = os.waitstatus_to_exitcode(status)
@@ -244,6 +247,64 @@ class Bench:
         self.noop("noop_50", self.median("nothing to do for 50", lambda: self.play.run([wanted])))
         self.play.run([instance_task(names(50), state="absent")])
 
+    def provision(self) -> None:
+        """Clone a provisioned sandbox until its user's shell finds its agent, and run the role again on eight that are ready."""
+        settings = {"from": "origin:ready", **self.mirror()}
+        self.play.book("pixels.sandbox.sandbox", {"names": "ready", **settings})
+        exec_task = {
+            "pixels.sandbox.pixels_exec": {
+                "name": "p1",
+                "incus_project": PROJECT,
+                "user": "pixel",
+                "login": True,
+                "argv": ["sh", "-c", "command -v claude"],
+            },
+            "vars": {"ansible_python_interpreter": sys.executable},
+        }
+        times: dict[str, list[float]] = {"bare": [], "ready": []}
+        for _turn in range(self.runs):
+            for side, source in (("bare", "origin:ready"), ("ready", "ready")):
+                time.sleep(SETTLE_SECONDS)
+                tasks = [instance_task(["p1"], clone_from=source), *([exec_task] if side == "ready" else [])]
+                times[side].append(max(0.0, self.play.run(tasks) - self.empty))
+                floor("delete", "px-p1")
+        for side, values in times.items():
+            say(f"clone until there is {side}: " + ", ".join(f"{seconds:.2f}" for seconds in values))
+        self.add(
+            "clone_provisioned", statistics.median(times["ready"]), "bare clone", statistics.median(times["bare"]), 2
+        )
+        eight = {"names": ",".join(names(8, "r")), **settings, "from": "ready"}
+        self.play.book("pixels.sandbox.sandbox", eight)
+        again = self.median("the role again on 8", lambda: self.play.book("pixels.sandbox.sandbox", eight))
+        met = again <= self.empty + 6
+        self.rows.append(Row("provision_again_8", again, "empty play", self.empty, "reference + 6 s", met))
+        floor("delete", "px-ready", "px-mirror", *server_names(8, "r"))
+
+    def mirror(self) -> dict[str, object]:
+        """Make a sandbox that is a mirror of Node.js; return the settings that take it and the machine's own ones over."""
+        folder = self.play.folder / "mirror"
+        tool = Path(__file__).parents[1] / "tools/node_mirror.py"
+        subprocess.run([sys.executable, tool, folder], check=True, stdout=subprocess.DEVNULL)
+        self.play.run([instance_task(["mirror"], image=f"local:{IMAGE}", wait_for="ready")])
+        incus(
+            "file", "push", "--recursive", "--create-dirs", f"--project={PROJECT}", str(folder), "local:px-mirror/srv"
+        )
+        serve = ("systemd-run", "--unit=mirror", "python3", "-m", "http.server", "--directory=/srv/mirror", "8099")
+        incus("exec", f"--project={PROJECT}", "local:px-mirror", "--", *serve)
+        registry = subprocess.run(
+            ["npm", "config", "get", "registry"], check=True, capture_output=True, text=True
+        ).stdout
+        return {
+            "registries_ca_certificates": sorted(map(str, Path("/usr/local/share/ca-certificates").glob("*.crt"))),
+            "mise_source": "registry",
+            "mise_registry": registry.strip(),
+            "mise_settings": {
+                "use_versions_host": False,
+                "npm": {"package_manager": "npm"},
+                "node": {"mirror_url": f"http://{Floor(PROJECT).address('px-mirror')}:8099/"},
+            },
+        }
+
     def connection(self) -> None:
         """Run twenty trivial tasks over both connection plugins, pipelining on both sides."""
         static_ours = self.play.folder / "ours.ini"
@@ -294,9 +355,11 @@ def main() -> None:
     """Measure, and print the figures as JSON in the last line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=3, help="how often each figure is taken")
-    parser.add_argument("--only", choices=("clones", "many", "connection"), action="append", help="parts to measure")
+    parser.add_argument(
+        "--only", choices=("clones", "many", "connection", "provision"), action="append", help="parts to measure"
+    )
     arguments = parser.parse_args()
-    parts = arguments.only or ["clones", "many", "connection"]
+    parts = arguments.only or ["clones", "many", "connection", "provision"]
     signal.signal(signal.SIGTERM, lambda *_args: sys.exit("ended by a signal"))
     incus("project", "create", PROJECT, "-c", "features.images=false", "-c", "features.profiles=true")
     try:

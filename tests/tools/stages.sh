@@ -75,7 +75,9 @@ stage_package() {
     done
     "$venv/bin/ansible-doc" -t connection pixels.sandbox.incus > /dev/null
     "$venv/bin/ansible-doc" -t inventory pixels.sandbox.pixels > /dev/null
-    "$venv/bin/ansible-doc" -t role pixels.sandbox.incus_host pixels.sandbox.guest_image > /dev/null
+    for role in "$repo"/roles/*; do
+      "$venv/bin/ansible-doc" -t role "pixels.sandbox.$(basename "$role")" > /dev/null
+    done
     # it runs, and says what is wrong in words
     "$venv/bin/ansible" localhost -e ansible_python_interpreter="$venv/bin/python" \
       -m pixels.sandbox.pixels_instance_info -a incus_socket=/nonexistent > answer 2>&1 && exit 1
