@@ -62,7 +62,7 @@ ATTACKS = [
     *_options(),
     Attack("S3-path", f"{BUILD} sudo -n WRAPPER install -y /home/pixel/evil.deb", after=GONE),
     Attack("S3-relative-path", f"{BUILD} sudo -n WRAPPER install -y ./evil.deb", after=GONE),
-    Attack("S3-remove-what-confines", "sudo -n WRAPPER remove -y nftables", "! dpkg -s nftables", after="true"),
+    Attack("S3-remove-what-confines", "sudo -n WRAPPER remove -y nftables", "! test -e /usr/sbin/nft", after="true"),
     Attack("S4-unit", f"{UNIT}; sudo -n systemctl enable /home/pixel/evil.service && sudo -n systemctl start evil"),
     Attack("S5-pager", "sudo -n dpkg-query -l", typed=f"!touch {MARK}\n\nq"),
     Attack("S6-journal", f"sudo -n journalctl -n1 --cursor-file={MARK}"),

@@ -33,7 +33,7 @@ def test_the_user_has_its_numbers_and_no_power(host: Host) -> None:
         host.backend.host,
         "sh",
         "-c",
-        "id pixel; getent passwd pixel; stat -c '%U:%G %a' /home/pixel; ls -A /etc/sudoers.d; id ubuntu",
+        "id pixel; getent passwd pixel; stat -c '%U:%G %a' /home/pixel; ls -A /etc/sudoers.d; getent passwd ubuntu || echo no ubuntu",
     )
     assert said.out.splitlines() == [
         "uid=1000(pixel) gid=1000(pixel) groups=1000(pixel),999(systemd-journal)".replace(
@@ -43,15 +43,15 @@ def test_the_user_has_its_numbers_and_no_power(host: Host) -> None:
         "pixel:pixel 750",
         "README",
         "pixels",
-        "id: 'ubuntu': no such user",
+        "no ubuntu",
     ]
     shadow = host.run("getent shadow pixel").stdout.split(":")
     assert shadow[1] == "*"
 
 
 def test_what_was_written_for_it_survives_and_nobody_else_reads_it(host: Host, pixel: Pixel) -> None:
-    file = host.file("/home/pixel/.config/pixels/environment.sh")
-    assert (file.user, file.mode) == ("pixel", 0o600)
+    stat = run(host.backend.host, "stat", "-c", "%U %a", "/home/pixel/.config/pixels/environment.sh")
+    assert stat.out == "pixel 600\n"
     assert pixel(SHOW).out == shown(ODD)
     assert pixel(f"bash -c '{SHOW}'").out == shown(ODD)
     assert pixel(f"MOL_WRITTEN=other sh -lc '{SHOW}'").out == shown("other")
@@ -193,8 +193,8 @@ def again() -> dict[str, object]:
             ["may do more as root until now", "make a new sandbox"],
         ),
         (
-            "cp /bin/sh /usr/local/bin/past; chmod 4755 /usr/local/bin/past; touch /etc/cron.d/past; chown pixel /etc/cron.d/past",
-            ["/usr/local/bin/past has rights of its own", "/etc/cron.d/past can be changed by pixel"],
+            "cp /bin/sh /usr/local/bin/past; chmod 4755 /usr/local/bin/past; touch /etc/systemd/system/past; chown pixel /etc/systemd/system/past",
+            ["/usr/local/bin/past has rights of its own", "/etc/systemd/system/past can be changed by pixel"],
         ),
     ],
 )
@@ -220,7 +220,7 @@ def test_what_a_root_of_before_has_left_is_found(plant: str, words: list[str]) -
         )
         assert said.out == "root 755\n0\n"
     finally:
-        run("mol-one", "sh", "-c", "rm -f /etc/sudoers.d/past /usr/local/bin/past /etc/cron.d/past")
+        run("mol-one", "sh", "-c", "rm -f /etc/sudoers.d/past /usr/local/bin/past /etc/systemd/system/past")
 
 
 @pytest.mark.parametrize("agent", AGENTS)

@@ -40,6 +40,16 @@ def moment(seconds: str) -> str:
     return datetime.fromtimestamp(int(seconds), timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def call(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """Run a program that holds sessions.
+
+    What it has in its environment may come to all of them: it gets nothing that is secret.
+    """
+    keep = ("HOME", "USER", "LOGNAME", "SHELL", "PATH", "LANG")
+    env = {"LANG": "C.UTF-8", **{key: os.environ[key] for key in keep if key in os.environ}}
+    return subprocess.run(command, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+
+
 class Tmux:
     """Sessions of tmux, on a server of their own. A program that has ended stays listed with its exit code."""
 
@@ -51,13 +61,8 @@ class Tmux:
         return ["tmux", "-L", "pixels", "-f", "/etc/pixels/tmux.conf", *arguments]
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run a command of tmux.
-
-        The server is started by the first one, and hands its environment on to all sessions: it gets nothing that is secret.
-        """
-        keep = ("HOME", "USER", "LOGNAME", "SHELL", "PATH", "LANG")
-        env = {"LANG": "C.UTF-8", **{key: os.environ[key] for key in keep if key in os.environ}}
-        return subprocess.run(self.command(*arguments), env=env, capture_output=True, text=True, check=False)
+        """Run a command of tmux."""
+        return call(self.command(*arguments))
 
     def sessions(self) -> dict[str, dict[str, Any]]:
         """Return what is known of each session."""
@@ -91,10 +96,7 @@ class Zmx:
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a command of zmx."""
-        env = {key: value for key, value in os.environ.items() if key not in OURS}
-        return subprocess.run(
-            ["zmx", *arguments], env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-        )
+        return call(["zmx", *arguments])
 
     def sessions(self) -> dict[str, dict[str, Any]]:
         """Return what is known of each session."""
