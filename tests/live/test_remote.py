@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import tempfile
 import threading
 import time
@@ -127,6 +128,45 @@ def spec(name: str, origin: ImageSource | CloneSource, pool: str | None = None) 
     """Return what a planner would ask for."""
     keys = {KEY_KIND: SANDBOX, KEY_HARDENING: "standard", KEY_UNFINISHED: f"2026-01-01T00:00:00Z/{os.urandom(8).hex()}"}
     return InstanceSpec(name=name, origin=origin, keys=keys, limits=Limits(cpu=1), pool=pool)
+
+
+# -- how a person enters
+
+
+def enter(site: Site, home: Path, options: dict[str, object]) -> subprocess.CompletedProcess[str]:
+    """Type what a person is told to, with a command that ends by itself."""
+    backend = incus_backend(options)
+    told = backend.console("entered", ("sh", "-c", "echo in $(hostname)"))
+    backend.close()
+    environment = {**os.environ, "HOME": str(home)}
+    script = "\n".join([*told.setup, told.command])
+    return subprocess.run(
+        ["sh", "-euc", script],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_what_a_person_is_told_enters_a_remote_sandbox(site: Site, tmp_path: Path) -> None:
+    there = site.on_socket()
+    there.create_instance(spec("entered", ImageSource(IMAGE)), Deadline(60))
+    there.set_power("entered", "start", Deadline(60))
+    try:
+        for number, options in enumerate((site.options(), site.options(), site.by_authority(site.authority))):
+            said = enter(site, tmp_path / str(number // 2), options)
+            assert (said.returncode, said.stdout) == (0, "in px-entered\n"), said.stderr
+        other = site.authority.self_signed("other", site.daemon.wire.far)
+        said = enter(site, tmp_path / "wrong", site.options(incus_server_cert=str(other.cert_file)))
+        assert said.returncode != 0
+        assert "in px-entered" not in said.stdout
+    finally:
+        there.set_power("entered", "stop", Deadline(60), force=True)
+        there.delete_instance("entered", Deadline(60))
+        there.close()
 
 
 # -- who is let in
