@@ -27,7 +27,7 @@ def packaged() -> set[str]:
     for path in Path("/var/lib/dpkg/info").glob("*.list"):
         for line in path.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
             # a system with merged /usr has /bin/su as /usr/bin/su
-            folder, _, name = line.rpartition("/")
+            folder, name = os.path.split(line)
             names.add(f"{os.path.realpath(folder or '/')}/{name}")
     return names
 
