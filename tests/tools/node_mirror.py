@@ -20,7 +20,8 @@ import tempfile
 from pathlib import Path
 
 VERSION = "24.19.0"
-NAME = f"node-v{VERSION}-linux-{ {'x86_64': 'x64', 'aarch64': 'arm64'}[platform.machine()] }"
+ARCHITECTURE = {"x86_64": "x64", "aarch64": "arm64"}[platform.machine()]
+NAME = f"node-v{VERSION}-linux-{ARCHITECTURE}"
 PROGRAMS = {"npm": "npm-cli.js", "npx": "npx-cli.js"}
 
 
@@ -55,7 +56,7 @@ def main(target: Path) -> None:
         with gzip.open(packed, "wb", compresslevel=1) as sink, tarfile.open(fileobj=sink, mode="w") as archive:
             archive.add(tree, NAME)
         (versioned / "SHASUMS256.txt").write_text(f"{hashlib.sha256(packed.read_bytes()).hexdigest()}  {packed.name}\n")
-        entry = {"version": f"v{VERSION}", "date": "2026-08-01", "files": [NAME.removeprefix("node-").split("-", 1)[1]]}
+        entry = {"version": f"v{VERSION}", "date": "2026-08-01", "files": [f"linux-{ARCHITECTURE}"]}
         index = [{**entry, "npm": "11.17.0", "lts": "Krypton", "security": False}]
         (mirror / "index.json").write_text(json.dumps(index))
         mirror.rename(target)
