@@ -19,9 +19,9 @@ STAGES=(good bad)
 now() { date +%s.%N; }
 stage_one() { now > "$PIXELS_CACHE/one.begin"; sleep 1; now > "$PIXELS_CACHE/one.end"; }
 stage_two() { now > "$PIXELS_CACHE/two.begin"; sleep 1; now > "$PIXELS_CACHE/two.end"; }
-stage_alone() { now > "$PIXELS_CACHE/alone.begin"; sleep 1; now > "$PIXELS_CACHE/alone.end"; }
+stage_later() { now > "$PIXELS_CACHE/later.begin"; sleep 1; now > "$PIXELS_CACHE/later.end"; }
 stage_limit() { echo 1; }
-stage_width() { case $1 in alone) echo 1 ;; *) echo 2 ;; esac; }
+stage_beside() { case $1 in later) echo 0 ;; *) echo 1 ;; esac; }
 stage_good() { echo all is well; cp "$repo/good.xml" "$junit/good.xml"; }
 stage_bad() { false; echo never reached; }
 stage_hangs() { sleep 8614; }
@@ -67,13 +67,21 @@ def test_a_stage_can_be_run_alone(tree: Path) -> None:
     assert (result.returncode, result.stdout.splitlines()[-1]) == (0, "2 passed, 0 failed")
 
 
-@pytest.mark.parametrize("order", [("one", "two", "alone"), ("one", "alone", "two"), ("alone", "one", "two")])
-def test_stages_run_side_by_side_but_for_those_that_want_the_machine(tree: Path, order: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("order", "expected"),
+    [
+        (("one", "two", "later"), {("one", "two")}),
+        (("one", "later", "two"), {("later", "two")}),
+    ],
+)
+def test_stages_run_side_by_side_but_for_those_that_need_all_before(
+    tree: Path, order: tuple[str, ...], expected: set[tuple[str, str]]
+) -> None:
     assert run(tree, "test", *order).returncode == 0
     begin = {name: float((tree / f"cache/{name}.begin").read_text()) for name in order}
     end = {name: float((tree / f"cache/{name}.end").read_text()) for name in order}
     together = {(a, b) for a in order for b in order if a < b and begin[a] < end[b] and begin[b] < end[a]}
-    assert together == (set() if order[1] == "alone" else {("one", "two")})
+    assert together == expected
 
 
 def test_a_stage_that_is_not_there_is_named_before_anything_runs(tree: Path) -> None:

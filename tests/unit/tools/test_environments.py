@@ -118,7 +118,7 @@ def test_a_copy_has_what_would_be_committed(tree: Path) -> None:
 
 def test_a_stage_does_not_go_on_without_a_copy(tree: Path) -> None:
     shutil.copy(ROOT / "run", tree / "run")
-    stages = "stage_limit() { echo 1; }\nstage_width() { echo 1; }\nstage_copies() { local copy; copy=$(copy_tree x); echo never; }\n"
+    stages = "stage_limit() { echo 1; }\nstage_beside() { echo 0; }\nstage_copies() { local copy; copy=$(copy_tree x); echo never; }\n"
     (tree / "tests/tools/stages.sh").write_text(stages)
     result = call(tree, "./run test copies", GIT_CEILING_DIRECTORIES=str(tree.parent))
     assert result.returncode == 1

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[3]
 STAGES = """
 STAGES=(quick)
 stage_limit() { echo 1; }
-stage_width() { echo 2; }
+stage_beside() { echo 1; }
 stage_quick() { true; }
 stage_hangs() { echo $$ > "$PIXELS_CACHE/hangs"; sleep 300; }
 """
