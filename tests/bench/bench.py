@@ -30,8 +30,9 @@ OURS = Path(sys.executable).parent
 REFERENCE = Path(os.environ.get("PIXELS_BENCH_REFERENCE", OURS))
 IMAGE = os.environ.get("PIXELS_TEST_IMAGE", "pixels/debian/13")
 PROJECT = f"pxbench-{secrets.token_hex(3)}"
-#: btrfs cleans up after deletions in the background and slows what follows.
-SETTLE_SECONDS = 8
+#: btrfs cleans up after deletions in the background, and guests go on with their start after they have an address: both slow what
+#: is measured next.
+SETTLE_SECONDS = 20
 MEMORY_MIB = 200
 
 
@@ -185,6 +186,7 @@ class Bench:
             time.sleep(SETTLE_SECONDS)
             wanted = instance_task(names(8), clone_from="origin:ready")
             ours["clone"].append(self.task(wanted))
+            time.sleep(SETTLE_SECONDS)
             ours["noop"].append(self.play.run([wanted]))
             ours["remove"].append(self.task(instance_task(names(8), state="absent")))
             time.sleep(SETTLE_SECONDS)
@@ -244,6 +246,7 @@ class Bench:
         time.sleep(SETTLE_SECONDS)
         wanted = instance_task(names(50), clone_from="origin:ready", timeout=600)
         self.play.run([wanted])
+        time.sleep(SETTLE_SECONDS)
         self.noop("noop_50", self.median("nothing to do for 50", lambda: self.play.run([wanted])))
         self.play.run([instance_task(names(50), state="absent")])
 
@@ -275,6 +278,7 @@ class Bench:
         )
         eight = {"names": ",".join(names(8, "r")), **settings, "from": "ready"}
         self.play.book("pixels.sandbox.sandbox", eight)
+        time.sleep(SETTLE_SECONDS)
         again = self.median("the role again on 8", lambda: self.play.book("pixels.sandbox.sandbox", eight))
         met = again <= self.empty + 6
         self.rows.append(Row("provision_again_8", again, "empty play", self.empty, "reference + 6 s", met))
@@ -307,6 +311,7 @@ class Bench:
 
     def connection(self) -> None:
         """Run twenty trivial tasks over both connection plugins, pipelining on both sides."""
+        time.sleep(SETTLE_SECONDS)
         static_ours = self.play.folder / "ours.ini"
         static_ours.write_text(
             f"origin ansible_connection=pixels.sandbox.incus ansible_pixels_incus_project={PROJECT} "
