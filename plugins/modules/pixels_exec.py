@@ -64,8 +64,8 @@ options:
     elements: str
   login:
     description:
-      - Runs the command as a login of the user would, with the variables that the guest's profile sets. One that it sets
-        too is stronger than O(env).
+      - Runs the command as a login of the user would, with the variables that the guest's profile sets. O(env) is stronger than those
+        that the role P(pixels.sandbox.account#role) wrote, and not than C(PATH), which the profile sets always.
     type: bool
     default: false
   stdin:
