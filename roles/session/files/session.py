@@ -103,10 +103,11 @@ class Zmx:
         found: dict[str, dict[str, Any]] = {}
         for line in self.run("list").stdout.splitlines():
             told = dict(field.split("=", 1) for field in line.split("\t") if "=" in field)
-            ended = "ended" in told
+            ended, status = "ended" in told, told.get("exit_code", "")
             found[told["name"]] = {
                 "state": "exited" if ended else "running",
-                "exit_code": int(told["exit_code"]) if ended and "exit_code" in told else None,
+                # a program that has just ended may have none yet
+                "exit_code": int(status) if ended and status else None,
                 "attached": told.get("clients", "0") != "0",
                 "created_at": moment(told["created"]) if told.get("created", "").isdigit() else None,
             }
