@@ -16,7 +16,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ansible_collections.pixels.sandbox.plugins.module_utils._incus.backend import IncusBackend
-from support import live
+from support import live, quotas
 
 
 @pytest.fixture(autouse=True)
@@ -25,6 +25,13 @@ def _no_settings_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
         if name.startswith("PIXELS_") and not name.startswith("PIXELS_TEST_"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _quotas_as_before() -> Iterator[None]:
+    """Leave the pool as quick as it was."""
+    with quotas.as_before():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -44,6 +44,7 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import 
     Mount,
 )
 from ansible_collections.pixels.sandbox.plugins.module_utils._incus.backend import IncusBackend, incus_backend
+from support import quotas
 from support.fake_incus import FakeIncus
 
 GIB = 2**30
@@ -136,8 +137,9 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
         yield Place(IncusBackend(FakeIncus().transport()), "debian/13")
         return
     found: Place = request.getfixturevalue("real_place")
-    yield found
-    found.clean()
+    with quotas.as_before():
+        yield found
+        found.clean()
 
 
 @pytest.fixture

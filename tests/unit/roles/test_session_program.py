@@ -19,7 +19,8 @@ PROGRAM = Path(__file__).parents[3] / "roles/session/files/session.py"
 @pytest.fixture
 def program() -> ModuleType:
     spec = importlib.util.spec_from_file_location("px_session", PROGRAM)
-    assert spec and spec.loader
+    assert spec
+    assert spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
