@@ -71,8 +71,14 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import
     ConnectionFailed,
     NotFound,
 )
-from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import RUNNING, SANDBOX, ExecRequest
-from ansible_collections.pixels.sandbox.plugins.module_utils._core.names import sandbox_name
+from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import (
+    GATEWAY,
+    GATEWAY_NAME,
+    RUNNING,
+    SANDBOX,
+    ExecRequest,
+)
+from ansible_collections.pixels.sandbox.plugins.module_utils._core.names import bare, sandbox_name
 from ansible_collections.pixels.sandbox.plugins.module_utils._incus.backend import IncusBackend, incus_backend
 from ansible_collections.pixels.sandbox.plugins.plugin_utils._session import connection_options, translated
 
@@ -93,7 +99,8 @@ class Connection(ConnectionBase):
     def _connect(self) -> Connection:
         if self._open is None:
             with self._failing():
-                self._name = sandbox_name(self.get_option("remote_addr"))
+                asked = bare(self.get_option("remote_addr"))
+                self._name = asked if asked == GATEWAY_NAME else sandbox_name(asked)
                 backend = incus_backend(connection_options(self), direct=True)
                 self._check(backend)
             self._open = backend
@@ -105,7 +112,7 @@ class Connection(ConnectionBase):
         found = backend.get_instance(self._name)
         if found is None:
             raise ConfigError("there is no such sandbox")
-        if found.kind != SANDBOX:
+        if found.kind != (GATEWAY if self._name == GATEWAY_NAME else SANDBOX):
             raise ConfigError(f"the instance {found.server_name} is no sandbox of this collection")
         if found.status != RUNNING:
             raise ConfigError(f"it is {found.status}")

@@ -160,6 +160,55 @@ options:
   autostart:
     description: Whether the sandbox starts with the server. If it never was given, the server starts what ran before.
     type: bool
+  egress:
+    description:
+      - V(unrestricted) lets everything through. V(agent) lets the presets through and O(egress_allow), V(allowlist) only O(egress_allow) and the
+        presets that are given, V(none) nothing, not even DNS.
+      - The mode is never changed by another option.
+      - A sandbox that is made by this task is on its wire to the gateway before its first start. A clone that is not given a mode has
+        the policy of its source, other new sandboxes are V(unrestricted).
+      - All but V(unrestricted) and V(none) need the gateway that the role P(pixels.sandbox.gateway#role) builds.
+    type: str
+    choices: [unrestricted, agent, allowlist, none]
+  egress_allow:
+    description:
+      - What the sandbox may reach beside the presets, the whole list. An empty list removes what there is.
+      - A name, as V(example.com); all names below one, as V(*.example.com); a name and the address that it is reached at, as
+        V(git.example.com=192.0.2.7); or an address or network. Ports follow after a colon, as V(example.com:22,443); without them 80
+        and 443.
+    type: list
+    elements: str
+  egress_allow_add:
+    description: Entries that are added to the list that there is.
+    type: list
+    elements: str
+  egress_allow_remove:
+    description: Entries that are taken off the list that there is. One that is not on it is success.
+    type: list
+    elements: str
+  egress_deny:
+    description:
+      - What the sandbox may not reach although a preset or a wildcard has it, the whole list. Without ports, all ports.
+    type: list
+    elements: str
+  egress_presets:
+    description:
+      - Lists of public services, as V(ai), V(registries), V(containers), V(git), V(os) and V(toolchains). V(agent) is all of them.
+      - The mode V(agent) has V(agent) if they are not given, and V(allowlist) none.
+    type: list
+    elements: str
+  egress_enforcement:
+    description:
+      - Where it is enforced. V(gateway) is outside of the sandbox, by the gateway of the server; the only one that there is yet.
+    type: str
+    choices: [gateway, guest, both]
+  egress_private:
+    description: Whether O(egress_allow) may have private addresses. Nobody reaches the gateway itself, its links and its own network.
+    type: bool
+  egress_on_create:
+    description: Whether O(egress) and its lists count only for sandboxes that this task makes. Those that are there keep their policy then.
+    type: bool
+    default: false
   wait_for:
     description:
       - What a started sandbox must have before the task goes on.
@@ -381,8 +430,17 @@ instances:
       returned: when the sandbox is there
       type: str
       sample: pixels
+    egress:
+      description:
+        - The policy that is wanted, with C(mode) and, unless that is V(unrestricted), C(enforcement), C(presets), C(presets_version), C(allow),
+          C(deny) and C(private); M(pixels.sandbox.pixels_egress_info) tells what is in force.
+        - Null where it cannot be read.
+      returned: when the sandbox is there
+      type: dict
+      sample:
+        mode: unrestricted
     network:
-      description: Network of the managed NIC.
+      description: Network of the managed NIC; null for a sandbox that is confined.
       returned: when the sandbox is there
       type: str
       sample: pixels0
@@ -511,6 +569,7 @@ actions:
   sample: ["create task1 from dev:ready", "start task1"]
 """
 
+from ansible_collections.pixels.sandbox.plugins.module_utils._core.policy import ENFORCEMENTS, MODES
 from ansible_collections.pixels.sandbox.plugins.module_utils._glue.run import run_module
 from ansible_collections.pixels.sandbox.plugins.module_utils._resource.desired import desired_from
 from ansible_collections.pixels.sandbox.plugins.module_utils._resource.instance import plan_instances
@@ -547,6 +606,15 @@ ARGUMENT_SPEC = {
     "ttl": {"type": "str"},
     "renew": {"type": "bool", "default": False},
     "autostart": {"type": "bool"},
+    "egress": {"type": "str", "choices": list(MODES)},
+    "egress_allow": {"type": "list", "elements": "str"},
+    "egress_allow_add": {"type": "list", "elements": "str"},
+    "egress_allow_remove": {"type": "list", "elements": "str"},
+    "egress_deny": {"type": "list", "elements": "str"},
+    "egress_presets": {"type": "list", "elements": "str"},
+    "egress_enforcement": {"type": "str", "choices": list(ENFORCEMENTS)},
+    "egress_private": {"type": "bool"},
+    "egress_on_create": {"type": "bool", "default": False},
     "wait_for": {"type": "str", "choices": ["none", "address", "ready"], "default": "address"},
     "timeout": {"type": "int", "default": 300},
     "force": {"type": "bool", "default": False},
@@ -560,7 +628,11 @@ def main() -> None:
         ARGUMENT_SPEC,
         lambda backend, params: plan_instances(backend, desired_from(params)),
         noun="instance",
-        mutually_exclusive=[("image", "clone_from")],
+        mutually_exclusive=[
+            ("image", "clone_from"),
+            ("egress_allow", "egress_allow_add"),
+            ("egress_allow", "egress_allow_remove"),
+        ],
     )
 
 

@@ -201,8 +201,17 @@ instances:
       returned: when the sandbox is there
       type: str
       sample: pixels
+    egress:
+      description:
+        - The policy that is wanted, with C(mode) and, unless that is V(unrestricted), C(enforcement), C(presets), C(presets_version), C(allow),
+          C(deny) and C(private); M(pixels.sandbox.pixels_egress_info) tells what is in force.
+        - Null where it cannot be read.
+      returned: when the sandbox is there
+      type: dict
+      sample:
+        mode: unrestricted
     network:
-      description: Network of the managed NIC.
+      description: Network of the managed NIC; null for a sandbox that is confined.
       returned: when the sandbox is there
       type: str
       sample: pixels0

@@ -252,7 +252,7 @@ class Bench:
 
     def provision(self) -> None:
         """Clone a provisioned sandbox until its user's shell finds its agent, and run the role again on eight that are ready."""
-        settings = {"from": "origin:ready", **self.mirror()}
+        settings = {"from": "origin:ready", "egress": "unrestricted", **self.mirror()}
         self.play.book("pixels.sandbox.sandbox", {"names": "ready", **settings})
         exec_task = {
             "pixels.sandbox.pixels_exec": {

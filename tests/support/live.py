@@ -92,10 +92,39 @@ def remove_project(name: str) -> None:
     instances = json.loads(_output(["incus", "list", "--project", name, "--format", "json"]))
     if instances:
         subprocess.run([*command, *(instance["name"] for instance in instances)], check=True)
+    _remove_networks(name)
     for profile in json.loads(_output(["incus", "profile", "list", "--project", name, "--format", "json"])):
         if profile["name"] != "default":
             subprocess.run(["incus", "profile", "delete", "--project", name, profile["name"]], check=True)
     subprocess.run(["incus", "project", "delete", name], check=True, stdout=subprocess.DEVNULL)
+
+
+def _remove_networks(project: str) -> None:
+    """Remove wires and uplink of a project's gateway: networks are the whole server's."""
+    client = server()
+    for network in client.get("/1.0/networks", recursion="1"):
+        if (network.get("config") or {}).get("user.pixels.project") == project:
+            client.request("DELETE", f"/1.0/networks/{network['name']}")
+
+
+def make_gateway(project: str, **settings: str) -> None:
+    """Build the gateway of a project as a user does."""
+    command = [
+        "ansible-playbook",
+        "-i",
+        "localhost,",
+        "pixels.sandbox.gateway",
+        "-e",
+        json.dumps({"gateway_image": f"local:{IMAGE}", **settings}),
+    ]
+    environment = {
+        **os.environ,
+        "PIXELS_INCUS_PROJECT": project,
+        "ANSIBLE_PIPELINING": "true",
+        "ANSIBLE_NOCOLOR": "true",
+    }
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def _output(command: list[str]) -> str:

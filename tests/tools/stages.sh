@@ -29,13 +29,13 @@ stage_lint() {
   PATH="$venv/bin:$PATH"
   ruff check .
   ruff format --check .
-  codespell --skip .git,.cache,COPYING,LICENSES .
+  codespell --skip .git,.cache,COPYING,LICENSES --ignore-words-list iif .
   yamllint --strict .
   shellcheck run .ci/run tests/tools/*.sh
   ansible-lint
   antsibull-changelog lint
   tree=$(copy_tree mypy)
-  mypy --config-file .mypy.ini roles/*/files/*.py
+  MYPYPATH=roles/gateway/files mypy --config-file .mypy.ini roles/*/files/*.py
   (cd "${tree%/ansible_collections/*}" && mypy --config-file "$tree/.mypy.ini" ansible_collections/pixels/sandbox/plugins)
 }
 

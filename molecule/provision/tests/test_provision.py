@@ -182,7 +182,12 @@ def test_links_of_the_user_lead_root_nowhere() -> None:
 
 def again() -> dict[str, object]:
     """Return settings that differ from those of before, so that the playbook provisions again."""
-    return {"devtools": False, "account_environment": {"A": "1"}, "account_authorized_keys": ["ssh-ed25519 AAAA x"]}
+    return {
+        "egress": "unrestricted",
+        "devtools": False,
+        "account_environment": {"A": "1"},
+        "account_authorized_keys": ["ssh-ed25519 AAAA x"],
+    }
 
 
 @pytest.mark.parametrize(

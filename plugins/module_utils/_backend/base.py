@@ -20,12 +20,17 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import 
     ExecRequest,
     ExecResult,
     FileInfo,
+    GatewaySite,
+    GatewaySpec,
+    GatewayState,
     Image,
     ImageSource,
     Instance,
     InstanceChange,
     InstanceSpec,
+    Refusal,
 )
+from ansible_collections.pixels.sandbox.plugins.module_utils._core.policy import Rules
 
 
 class Backend(ABC):
@@ -141,6 +146,46 @@ class Backend(ABC):
     @abstractmethod
     def delete_file(self, name: str, path: str) -> None:
         """Delete a file in the sandbox; a file that is not there is success."""
+
+    # -- egress
+
+    @abstractmethod
+    def gateway_state(self) -> GatewayState | None:
+        """Return what the gateway enforces; None where there is no gateway."""
+
+    @abstractmethod
+    def gateway_site(self) -> GatewaySite | None:
+        """Return the gateway's place on the server; None where there is no gateway of ours."""
+
+    @abstractmethod
+    def make_gateway(self, spec: GatewaySpec, deadline: Deadline) -> None:
+        """Make the gateway's network and its instance, stopped, as far as they are not there.
+
+        Raises ConfigError where the range of the legs overlaps with a network of the server, Foreign for an instance of its name that is not ours.
+        """
+
+    @abstractmethod
+    def delete_gateway(self, deadline: Deadline) -> None:
+        """Delete the gateway and its network; ConfigError while there are wires of sandboxes."""
+
+    @abstractmethod
+    def make_wire(self, name: str, deadline: Deadline) -> str:
+        """Make a link for the sandbox of this name, which nothing hangs on yet, and return what it is called."""
+
+    @abstractmethod
+    def drop_wire(self, name: str, wire: str, deadline: Deadline) -> None:
+        """Remove a link of the sandbox, with its leg; one that is gone is success."""
+
+    @abstractmethod
+    def connect_wire(self, wire: str, rules: Rules, deadline: Deadline) -> None:
+        """Have the gateway enforce these rules on a wire, and read back that it does.
+
+        Wires of many sandboxes at once are connected together. Raises ConfigError where there is no gateway.
+        """
+
+    @abstractmethod
+    def refusals(self, wires: Sequence[str]) -> Mapping[str, tuple[Refusal, ...]]:
+        """Return what was refused on each wire that has a leg, the newest first."""
 
     def get_instances(self, names: Sequence[str], addresses: bool = True) -> Mapping[str, Instance]:
         """Return the instances of these bare names that exist: one call however many there are."""

@@ -11,6 +11,12 @@ from datetime import datetime
 
 #: Values of Instance.kind, the mark of ownership (see docs of addressing).
 SANDBOX = "sandbox"
+GATEWAY = "gateway"
+#: The name of the instance through which confined sandboxes reach what their policies name.
+GATEWAY_NAME = "gateway"
+
+#: Instance.wire of a sandbox without any network.
+NO_WIRE = "none"
 
 #: Names of our keys, as the planners use them; a backend stores them in its own way.
 KEY_KIND = "kind"
@@ -25,6 +31,8 @@ KEY_BASE = "base"
 #: Its value is the time at which the creation began, a slash, and a random word that no other creation has.
 KEY_UNFINISHED = "unfinished"
 KEY_PROTECTED = "protected"
+#: The policy that is wanted, in its canonical form.
+KEY_EGRESS = "egress"
 LABEL_PREFIX = "label."
 #: How far the provisioning is. It describes the disk, and so goes where the disk goes: with a clone, and back with a restore.
 PROVISION_PREFIX = "provision."
@@ -80,6 +88,7 @@ class Instance:
 
     name is bare; kind is None for an instance that is not ours. keys holds our own keys without their
     prefix. hardening is what is in force by the configuration: the asked level, or "custom" when the keys of that level do not hold.
+    wire is the link to the gateway that a confined sandbox hangs on, and ways_out is what in its configuration leads around it.
     restart_required says that a running instance was changed in a way that its next start brings.
     revision is the server's token for optimistic concurrency.
     """
@@ -99,6 +108,8 @@ class Instance:
     profiles: tuple[str, ...] = ()
     pool: str | None = None
     network: str | None = None
+    wire: str | None = None
+    ways_out: tuple[str, ...] = ()
     location: str | None = None
     project: str | None = None
     image: str | None = None
@@ -183,12 +194,16 @@ class InstanceSpec:
     profiles: tuple[str, ...] | None = None
     pool: str | None = None
     network: str | None = None
+    wire: str | None = None
     target: str | None = None
 
 
 @dataclass(frozen=True)
 class InstanceChange:
-    """What is to change on an existing sandbox; None leaves a field alone, a key set to None is removed."""
+    """What is to change on an existing sandbox; None leaves a field alone, a key set to None is removed.
+
+    wire "" takes a sandbox off its wire, to the network or to what a new sandbox would get.
+    """
 
     limits: Limits = Limits()
     hardening: str | None = None
@@ -196,6 +211,7 @@ class InstanceChange:
     autostart: bool | None = None
     mounts: tuple[Mount, ...] | None = None
     network: str | None = None
+    wire: str | None = None
     profiles: tuple[str, ...] | None = None
     keys: Mapping[str, str | None] = field(default_factory=dict)
 
@@ -254,6 +270,66 @@ class FileInfo:
 
 
 @dataclass(frozen=True)
+class Leg:
+    """What the gateway has for one wire; digest is the fingerprint of the rules that it enforces there."""
+
+    digest: str
+    address: str
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class GatewayState:
+    """What is in force; problems are those of the gateway as a whole, and known is False where it cannot be asked."""
+
+    known: bool
+    problems: tuple[str, ...] = ()
+    legs: Mapping[str, Leg] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class GatewaySpec:
+    """A gateway to be made: its image, the range that subnets of legs are taken from (None is chosen), and limits."""
+
+    image: ImageSource
+    legs_range: str | None = None
+    pool: str | None = None
+    limits: Limits = Limits()
+
+
+@dataclass(frozen=True)
+class GatewaySite:
+    """A gateway and what lies around it, in addresses; status is its power state.
+
+    resolver is the server's DNS on the uplink, and bound_source the address that connections have which go to an address that a policy
+    names instead of to what a name resolves to.
+    """
+
+    status: str
+    legs_range: str
+    uplink: str
+    uplink_network: str
+    resolver: str
+    bound_source: str
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """What was refused to a sandbox, counted.
+
+    how is dns, tls, http, packet or stranger (a packet under an address that is not the sandbox's). target is what the
+    guest asked for: hostile text. last is when, in seconds of the epoch.
+    """
+
+    how: str
+    target: str
+    count: int
+    last: int
+    port: int | None = None
+    protocol: str | None = None
+
+
+@dataclass(frozen=True)
 class Capabilities:
     """What a backend and its server can do; planners read it before they write."""
 
@@ -263,4 +339,5 @@ class Capabilities:
     clustered: bool = False
     mounts: bool = True
     freeze: bool = True
+    gateway: bool = True
     cores: int = 1

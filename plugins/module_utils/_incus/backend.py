@@ -28,6 +28,7 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import
     PixelsError,
 )
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import (
+    KEY_EGRESS,
     KEY_UNFINISHED,
     PROVISION_PREFIX,
     Capabilities,
@@ -37,13 +38,19 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import 
     ExecRequest,
     ExecResult,
     FileInfo,
+    GatewaySite,
+    GatewaySpec,
+    GatewayState,
     Image,
     ImageSource,
     Instance,
     InstanceChange,
     InstanceSpec,
+    Refusal,
 )
+from ansible_collections.pixels.sandbox.plugins.module_utils._core.policy import Rules
 from ansible_collections.pixels.sandbox.plugins.module_utils._incus import (
+    confinement,
     console,
     execution,
     files,
@@ -54,6 +61,7 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._incus import (
 )
 from ansible_collections.pixels.sandbox.plugins.module_utils._incus.client import Client
 from ansible_collections.pixels.sandbox.plugins.module_utils._incus.endpoint import endpoint_from
+from ansible_collections.pixels.sandbox.plugins.module_utils._incus.gateway import Gateway
 from ansible_collections.pixels.sandbox.plugins.module_utils._incus.transport import (
     DirectTransport,
     PylxdTransport,
@@ -83,6 +91,7 @@ class IncusBackend(Backend):
         self._client = Client(transport)
         self._project = project or "default"
         self._server_record: Record | None = None
+        self._gateway = Gateway(self._client, self._project, self.execute)
 
     # -- what there is
 
@@ -174,6 +183,8 @@ class IncusBackend(Backend):
     def update_instance(self, instance: Instance, change: InstanceChange, deadline: Deadline) -> None:
         """Change the instance if it still is what was read."""
         record, etag = self._fetch(instance.name)
+        if change.wire == "" and change.network is None:
+            change = replace(change, network=shape.network_off_wire(self._client, record))
         for _turn in range(_READ_TRIES):
             if wire.revision(record) != instance.revision:
                 raise Conflict(
@@ -316,6 +327,41 @@ class IncusBackend(Backend):
         """Delete a file in the sandbox."""
         files.delete_file(self._client, names.server_name(name), path)
 
+    # -- egress
+
+    def gateway_state(self) -> GatewayState | None:
+        """Return what the gateway enforces."""
+        return self._gateway.state()
+
+    def gateway_site(self) -> GatewaySite | None:
+        """Return the gateway's place on the server."""
+        return self._gateway.site()
+
+    def make_gateway(self, spec: GatewaySpec, deadline: Deadline) -> None:
+        """Make the gateway's network and its instance."""
+        self.check_origin(spec.image)
+        self._gateway.make(spec, self._source(spec.image), deadline)
+
+    def delete_gateway(self, deadline: Deadline) -> None:
+        """Delete the gateway and its network."""
+        self._gateway.delete(deadline)
+
+    def make_wire(self, name: str, deadline: Deadline) -> str:
+        """Make a link for the sandbox of this name."""
+        return self._gateway.make_wire(name, deadline)
+
+    def drop_wire(self, name: str, wire: str, deadline: Deadline) -> None:
+        """Remove a link of the sandbox, with its leg."""
+        self._gateway.drop_wire(name, wire, deadline)
+
+    def connect_wire(self, wire: str, rules: Rules, deadline: Deadline) -> None:
+        """Have the gateway enforce these rules on a wire."""
+        self._gateway.connect(wire, rules, deadline)
+
+    def refusals(self, wires: Sequence[str]) -> Mapping[str, tuple[Refusal, ...]]:
+        """Return what was refused on each wire that has a leg."""
+        return self._gateway.refusals(wires)
+
     def close(self) -> None:
         """Close what is open."""
         self._client.transport.close()
@@ -343,7 +389,15 @@ class IncusBackend(Backend):
             raise ConfigError(f"incus_project: there is no project {self._project}")
 
     def _instance(self, record: Record) -> Instance:
-        return wire.instance_from_wire(record, self._project)
+        found = wire.instance_from_wire(record, self._project)
+        hangs_on = confinement.wire_of(record["devices"])
+        if hangs_on is None and KEY_EGRESS not in found.keys:
+            return found
+        expanded = (
+            record.get("expanded_config") or record["config"],
+            record.get("expanded_devices") or record["devices"],
+        )
+        return replace(found, wire=hangs_on, ways_out=confinement.ways_out(hangs_on, *expanded))
 
     def _read(self, path: str, **params: str) -> Any:
         """Read records with their state; the server fails with 500 when a guest comes or goes at that very moment."""

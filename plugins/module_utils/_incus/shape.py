@@ -17,7 +17,7 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import 
     InstanceSpec,
 )
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.names import server_name
-from ansible_collections.pixels.sandbox.plugins.module_utils._incus import hardening, wire
+from ansible_collections.pixels.sandbox.plugins.module_utils._incus import confinement, hardening, wire
 from ansible_collections.pixels.sandbox.plugins.module_utils._incus.client import Client
 
 Record = dict[str, Any]
@@ -46,7 +46,14 @@ def new_shape(client: Client, spec: InstanceSpec) -> Record:
             raise ConfigError(f"clone_from: there is no sandbox {spec.origin.instance}")
         source = found[0]
     profiles = list(source["profiles"] if spec.profiles is None else spec.profiles)
-    devices = _devices(client, spec, _profile_devices(client, profiles), source["devices"])
+    given = _profile_devices(client, profiles)
+    devices = _devices(client, spec, given, source["devices"])
+    if spec.wire:
+        ways_out = confinement.ways_out(spec.wire, _expanded(client, profiles), {**given, **devices})
+        if ways_out:
+            raise ConfigError(
+                f"egress: a confined sandbox cannot have what its profiles give it: {'; '.join(ways_out)}"
+            )
     return {"config": _config(spec, source["config"]), "devices": devices, "profiles": profiles}
 
 
@@ -61,6 +68,14 @@ def _config(spec: InstanceSpec, inherited: Mapping[str, str]) -> dict[str, str]:
     if spec.autostart is not None:
         config["boot.autostart"] = _flag(spec.autostart)
     config.update({f"{wire.KEYS}{key}": value for key, value in spec.keys.items()})
+    return config
+
+
+def _expanded(client: Client, profiles: list[str]) -> dict[str, str]:
+    """Return the configuration that profiles give."""
+    config: dict[str, str] = {}
+    for profile in profiles:
+        config.update(client.get(f"/1.0/profiles/{profile}")["config"])
     return config
 
 
@@ -85,15 +100,25 @@ def _devices(
         devices[wire.ROOT] = root
         _check_there(client, "pool", POOLS, root["pool"])
     name, nic = wire.managed_nic(inherited)
-    if spec.network:
+    if spec.wire:
+        devices[wire.NIC] = confinement.nic(spec.wire)
+        devices.update(confinement.masks(given))
+    elif spec.network:
         devices[wire.NIC] = _nic(spec.network)
-    elif nic:
+    elif nic and confinement.wire_of(inherited) is None:
         devices[name] = {key: value for key, value in nic.items() if key not in _PERSONAL}
     elif not wire.managed_nic(given)[0]:
         devices[wire.NIC] = _nic(_only(client, "network", NETWORKS, OUR_NETWORK))
-    if spec.network:
+    if spec.network and not spec.wire:
         _check_there(client, "network", NETWORKS, spec.network)
     return {**devices, **wire.mounts_to_wire(spec.mounts or ())}
+
+
+def pool_for(client: Client, asked: str | None) -> str:
+    """Return the pool to use; ConfigError for one that is not there."""
+    pool = asked or _only(client, "pool", POOLS, OUR_POOL)
+    _check_there(client, "pool", POOLS, pool)
+    return pool
 
 
 def _root_disk(client: Client, spec: InstanceSpec, given: Device, inherited: Device) -> Device | None:
@@ -145,6 +170,13 @@ def _check_there(client: Client, option: str, path: str, name: str) -> None:
         raise ConfigError(f"{option}: there is no {option} {name}; there are: {there}")
 
 
+def network_off_wire(client: Client, record: Record) -> str | None:
+    """Return the network of a sandbox that leaves its wire, None where its profiles give it one."""
+    if wire.managed_nic(_profile_devices(client, record["profiles"]))[0]:
+        return None
+    return _only(client, "network", NETWORKS, OUR_NETWORK)
+
+
 def changed_shape(record: Record, change: InstanceChange) -> Record:
     """Return the record of an instance as the change would have it."""
     before: dict[str, str] = record["config"]
@@ -180,6 +212,13 @@ def _changed_devices(record: Record, change: InstanceChange) -> dict[str, Device
     if change.limits.disk is not None:
         name = next((name for name, device in devices.items() if wire.is_root(device)), wire.ROOT)
         devices[name] = {**_root(record["expanded_devices"]), "size": str(change.limits.disk)}
+    if change.wire == "":
+        # what was masked for its sake is seen again
+        devices = {name: device for name, device in devices.items() if device.get("type") not in ("nic", "none")}
+    elif change.wire:
+        devices = {name: device for name, device in devices.items() if device.get("type") != "nic"}
+        devices.update(confinement.masks(record["expanded_devices"]))
+        devices[wire.NIC] = confinement.nic(change.wire)
     if change.network is not None:
         devices[wire.NIC] = _nic(change.network)
     if change.mounts is not None:

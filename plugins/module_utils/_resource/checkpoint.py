@@ -35,10 +35,10 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.plan import P
 from ansible_collections.pixels.sandbox.plugins.module_utils._resource import power
 from ansible_collections.pixels.sandbox.plugins.module_utils._resource.instance import (
     Clock,
-    refuse_foreign,
     time_text,
     utc_now,
 )
+from ansible_collections.pixels.sandbox.plugins.module_utils._resource.ownership import refuse_foreign
 
 #: How far the server's clock and ours may be apart when an expiry is compared with the one asked for.
 _CLOCKS_APART = timedelta(minutes=2)

@@ -19,9 +19,9 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import 
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.plan import Plan, Step, Work
 from ansible_collections.pixels.sandbox.plugins.module_utils._resource.instance import (
     Clock,
-    refuse_foreign,
     utc_now,
 )
+from ansible_collections.pixels.sandbox.plugins.module_utils._resource.ownership import refuse_foreign
 
 #: Runs what follows as a login would, with the variables that the guest gives to it.
 LOGIN = ("/bin/sh", "-lc", 'exec "$@"', "sh")

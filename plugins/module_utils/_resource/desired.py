@@ -13,6 +13,7 @@ from typing import Any
 from ansible_collections.pixels.sandbox.plugins.module_utils._core import names, units
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import ConfigError
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import CloneSource, Limits, Mount
+from ansible_collections.pixels.sandbox.plugins.module_utils._resource.egress import Wish, wish_from
 
 DEFAULT_IMAGE = "ubuntu/24.04"
 #: What a sandbox gets that is made from an image and was not given a number.
@@ -70,6 +71,8 @@ class Desired:
     ttl: int | None
     renew: bool
     autostart: bool | None
+    egress: Wish
+    egress_on_create: bool
     wait_for: str
     timeout: float
     force: bool
@@ -107,6 +110,8 @@ def desired_from(params: Mapping[str, Any]) -> Desired:
         ttl=None if params["ttl"] is None else _ttl(params["ttl"]),
         renew=params["renew"],
         autostart=params["autostart"],
+        egress=wish_from(params, "egress_"),
+        egress_on_create=bool(params.get("egress_on_create")),
         wait_for=params["wait_for"],
         timeout=float(params["timeout"]),
         force=params["force"],

@@ -19,13 +19,14 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import
     ConfigError,
     Conflict,
     DeadlineExceeded,
-    Foreign,
     NotFound,
     OperationFailed,
+    PixelsError,
     Unsupported,
 )
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import (
     FROZEN,
+    KEY_EGRESS,
     KEY_EXPIRES,
     KEY_HARDENING,
     KEY_IMAGE,
@@ -36,6 +37,7 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import 
     KEY_TTL,
     KEY_UNFINISHED,
     LABEL_PREFIX,
+    NO_WIRE,
     RUNNING,
     SANDBOX,
     STOPPED,
@@ -48,6 +50,7 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import 
     Limits,
 )
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.plan import Phase, Plan, Step, Work
+from ansible_collections.pixels.sandbox.plugins.module_utils._core.policy import Policy
 from ansible_collections.pixels.sandbox.plugins.module_utils._resource import power
 from ansible_collections.pixels.sandbox.plugins.module_utils._resource.desired import (
     DEFAULT_IMAGE,
@@ -55,6 +58,13 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._resource.desired i
     Desired,
     label_texts,
 )
+from ansible_collections.pixels.sandbox.plugins.module_utils._resource.egress import (
+    Enforcer,
+    enforcement_steps,
+    policy_of,
+    policy_record,
+)
+from ansible_collections.pixels.sandbox.plugins.module_utils._resource.ownership import refuse_foreign
 
 #: How long an unfinished sandbox that the server does not work at is left to the run that may be making it.
 GRACE_SECONDS = 20.0
@@ -153,12 +163,21 @@ def managed_fields(instance: Instance) -> dict[str, object]:
             {"source": mount.source, "path": mount.path, "readonly": mount.readonly} for mount in instance.mounts
         ],
         "profiles": list(instance.profiles),
-        "network": instance.network,
+        "network": None if instance.wire else instance.network,
+        "egress": egress_fields(instance),
         "labels": instance.labels,
         "owner": instance.keys.get(KEY_OWNER),
         "ttl": int(instance.keys[KEY_TTL]) if instance.keys.get(KEY_TTL, "").isdigit() else None,
         "expires_at": instance.keys.get(KEY_EXPIRES),
     }
+
+
+def egress_fields(instance: Instance) -> dict[str, object] | None:
+    """Return the wanted policy as results show it, None where it cannot be read."""
+    try:
+        return policy_record(policy_of(instance))
+    except ConfigError:
+        return None
 
 
 def list_records(
@@ -178,13 +197,6 @@ def list_records(
     ]
 
 
-def refuse_foreign(instance: Instance) -> None:
-    """Raise Foreign unless the instance is a sandbox of ours."""
-    if instance.kind != SANDBOX:
-        what = "was not made by this collection" if instance.kind is None else f"is a {instance.kind}, not a sandbox"
-        raise Foreign(f"{instance.name}: the instance {instance.server_name} {what}; it is left alone")
-
-
 class _Context:
     """What the plans of one task share; what they all need to know is asked once."""
 
@@ -192,6 +204,7 @@ class _Context:
         self.backend = backend
         self.desired = desired
         self.clock = clock
+        self.enforcer = Enforcer(backend)
         self._seen_source: Instance | None = None
 
     def plan(self, name: str, found: Instance | None) -> Plan:
@@ -216,6 +229,11 @@ class _Context:
             # nothing of it is to be kept, so there is nothing that a shutdown would be good for
             steps.append(Step(f"stop {name}", lambda: self._stop(name, deadline, force=True), Phase.STOP))
         steps.append(Step(f"delete {name}", lambda: self._delete(name, deadline), Phase.STOP))
+        if found.wire not in (None, NO_WIRE):
+            drop = Step(
+                f"remove the wire of {name}", lambda: self.enforcer.drop(name, found.wire, deadline), Phase.STOP
+            )
+            steps.append(drop)
         return Plan(name, managed_fields(found), {}, tuple(steps), seen={"name": name, "status": "absent"})
 
     def _delete(self, name: str, deadline: Deadline) -> None:
@@ -232,10 +250,14 @@ class _Context:
     def _create(self, name: str) -> Plan:
         desired = self.desired
         self._check_possible()
-        spec = self._spec(name)
+        wanted = self._wanted_policy()
+        spec = self._spec(name, wanted)
         deadline = self._deadline()
         origin = spec.keys.get(KEY_SOURCE) or spec.keys[KEY_IMAGE]
-        steps = [Step(f"create {name} from {origin}", lambda: self._make(spec, deadline), Phase.CLONE)]
+        steps = [Step(f"create {name} from {origin}", lambda: self._make(spec, wanted, deadline), Phase.CLONE)]
+        if wanted.confined:
+            what = f"enforce egress {wanted.mode} on {name}"
+            steps.append(Step(what, lambda: self.enforcer.enforce(name, wanted, deadline)))
         steps += self._power(name, STOPPED, deadline)
         status = {"present": STOPPED, "stopped": STOPPED, "frozen": FROZEN}.get(desired.state, RUNNING)
         predicted = Instance(
@@ -254,6 +276,18 @@ class _Context:
         after = {key: value for key, value in managed_fields(predicted).items() if value not in (None, [], {})}
         return Plan(name, {}, after, tuple(steps), seen={"name": name, "status": "absent"})
 
+    def _wanted_policy(self) -> Policy:
+        """Return the policy of what is made: as the task says, and a clone has that of its source where it says nothing."""
+        desired = self.desired
+        inherited = policy_of(self._source(desired.clone)) if desired.clone else Policy()
+        wanted = desired.egress.policy(inherited) if desired.egress else inherited
+        if wanted.confined and desired.network:
+            raise ConfigError(
+                f"network: a sandbox with egress {wanted.mode} hangs on a wire of its own, and on no network"
+            )
+        self.enforcer.check_possible(wanted)
+        return wanted
+
     def _check_possible(self) -> None:
         """Raise Unsupported for what the server cannot make."""
         desired = self.desired
@@ -264,7 +298,7 @@ class _Context:
             if desired.target and not capabilities.clustered:
                 raise Unsupported("target: the server is not a member of a cluster")
 
-    def _spec(self, name: str) -> InstanceSpec:
+    def _spec(self, name: str, wanted: Policy) -> InstanceSpec:
         desired = self.desired
         now = self.clock()
         keys = {
@@ -273,6 +307,8 @@ class _Context:
             KEY_UNFINISHED: f"{time_text(now)}/{secrets.token_hex(8)}",
             **{f"{LABEL_PREFIX}{key}": value for key, value in (desired.labels or {}).items()},
         }
+        if wanted.confined:
+            keys[KEY_EGRESS] = wanted.text
         if desired.owner:
             keys[KEY_OWNER] = desired.owner
         if desired.ttl:
@@ -345,19 +381,26 @@ class _Context:
         known = {alias for image in self.backend.list_images() for alias in (*image.aliases, image.fingerprint)}
         return ImageSource(text, None if text in known else self.desired.image_server)
 
-    def _make(self, spec: InstanceSpec, deadline: Deadline) -> None:
+    def _make(self, spec: InstanceSpec, wanted: Policy, deadline: Deadline) -> None:
         """Make the sandbox, or let the run finish that is making it, or clear away what a killed one left."""
         seen = ""
         since = deadline.left()
         while True:
             found = self.backend.get_instance(spec.name)
             if found is None:
+                # it is on its wire before it is there: it never boots on anything else
+                wire = self.enforcer.wire_for(spec.name, wanted, deadline)
                 try:
-                    self.backend.create_instance(spec, deadline)
+                    self.backend.create_instance(replace(spec, wire=wire), deadline)
                 except Conflict:
                     # two runs at once on one name: the other one was faster
+                    self.enforcer.drop(spec.name, wire, deadline)
                     deadline.pause(_POLL_SECONDS, f"create {spec.name}")
                     continue
+                except PixelsError:
+                    if self.backend.get_instance(spec.name) is None:
+                        self.enforcer.drop(spec.name, wire, deadline)
+                    raise
                 return
             refuse_foreign(found)
             if not found.unfinished:
@@ -370,6 +413,7 @@ class _Context:
                 if found.status != STOPPED:
                     self._stop(spec.name, deadline, force=True)
                 self._delete(spec.name, deadline)
+                self.enforcer.drop(spec.name, found.wire, deadline)
             else:
                 deadline.pause(_POLL_SECONDS, f"{spec.name} is being made by another run")
 
@@ -384,6 +428,12 @@ class _Context:
         if change:
             what = ", ".join(_changed_names(change))
             steps.append(Step(f"change {what} of {name}", lambda: self._update(found, deadline)))
+        if self.desired.egress and not self.desired.egress_on_create:
+            before = policy_of(found)
+            wanted = self.desired.egress.policy(before)
+            self.enforcer.check_possible(wanted)
+            steps += enforcement_steps(self.enforcer, found, before, wanted, deadline)
+            change = replace(change, keys={**change.keys, KEY_EGRESS: wanted.text if wanted.confined else None})
         steps += self._power(name, found.status, deadline, addressed=bool(found.addresses))
         after = changed_instance(found, change)
         status = {"started": RUNNING, "restarted": RUNNING, "stopped": STOPPED, "frozen": FROZEN}
@@ -428,9 +478,17 @@ class _Context:
             autostart=_differs(desired.autostart, found.autostart),
             mounts=_differs(desired.mounts, found.mounts),
             profiles=_differs(desired.profiles, found.profiles),
-            network=_differs(desired.network, found.network),
+            network=self._network_change(found),
             keys={**self._label_changes(found), **self._time_changes(found), **self._owner_changes(found)},
         )
+
+    def _network_change(self, found: Instance) -> str | None:
+        network = self.desired.network
+        if network and found.wire and not (self.desired.egress and self.desired.egress.mode == "unrestricted"):
+            raise ConfigError(
+                f"network: {found.name} is confined and hangs on a wire of its own; its egress comes first"
+            )
+        return None if found.wire else _differs(network, found.network)
 
     def _label_changes(self, found: Instance) -> dict[str, str | None]:
         if self.desired.labels is None:
@@ -533,7 +591,7 @@ class _Context:
                 raise NotFound(f"{name} was removed meanwhile", 404)
             if found.status == STOPPED:
                 raise OperationFailed(f"{name} stopped again right after its start; the server's log of it says why")
-            if found.addresses:
+            if found.addresses or found.wire == NO_WIRE:
                 return
             deadline.pause(_POLL_SECONDS, f"{name} has no address")
 

@@ -22,10 +22,10 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.plan import P
 from ansible_collections.pixels.sandbox.plugins.module_utils._resource.instance import (
     Clock,
     provision_record,
-    refuse_foreign,
     time_text,
     utc_now,
 )
+from ansible_collections.pixels.sandbox.plugins.module_utils._resource.ownership import refuse_foreign
 
 _SECONDS = 60.0
 _TRIES = 5

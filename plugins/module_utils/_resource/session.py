@@ -21,7 +21,8 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import RUNNING, ExecRequest, ExecResult
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.plan import Plan, Step, Work
 from ansible_collections.pixels.sandbox.plugins.module_utils._resource.command import AGENT, environment
-from ansible_collections.pixels.sandbox.plugins.module_utils._resource.instance import PX_SESSION, refuse_foreign
+from ansible_collections.pixels.sandbox.plugins.module_utils._resource.instance import PX_SESSION
+from ansible_collections.pixels.sandbox.plugins.module_utils._resource.ownership import refuse_foreign
 
 PX_STEP = "/usr/local/sbin/px-step"
 #: What a guest may answer; it belongs to the agent and can say anything.

@@ -1,0 +1,437 @@
+# Copyright (c) 2026, the pixels.sandbox authors
+# BSD-2-Clause (see LICENSES/BSD-2-Clause.txt)
+# SPDX-License-Identifier: BSD-2-Clause
+"""What a sandbox may reach: entries as users write them, policies, and the rules that come of them.
+
+An entry is C(NAME[:PORT[,PORT...]]), C(*.NAME), C(NAME=ADDRESS) or a network C(ADDRESS[/LENGTH]), each with ports if need be. A wildcard
+stands for every name below it, at any depth, and not for the name itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import ConfigError
+from ansible_collections.pixels.sandbox.plugins.module_utils._core.presets import (
+    MULTI_TENANT,
+    PRESETS,
+    PRESETS_VERSION,
+    REGISTRY_LABELS,
+    SUMS,
+)
+
+MODES = ("unrestricted", "agent", "allowlist", "none")
+ENFORCEMENTS = ("gateway", "guest", "both")
+WEB_PORTS = (80, 443)
+#: More than this is no list that somebody has read.
+MOST_ENTRIES = 5000
+
+#: Never a target: they mean the gateway itself, its link, or everybody on a link.
+_NEVER = tuple(
+    map(
+        ipaddress.ip_network,
+        ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3", "::/127", "fe80::/10", "ff00::/8"),
+    )
+)
+#: A target only where the policy asks for it.
+_PRIVATE = tuple(
+    map(
+        ipaddress.ip_network,
+        (
+            "10.0.0.0/8",
+            "100.64.0.0/10",
+            "172.16.0.0/12",
+            "192.0.0.0/24",
+            "192.88.99.0/24",
+            "192.168.0.0/16",
+            "198.18.0.0/15",
+            "fc00::/7",
+        ),
+    )
+)
+_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_PORTS = re.compile(r"[0-9]{1,5}(?:,[0-9]{1,5})*")
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True)
+class Target:
+    """One entry of a list.
+
+    value is a name, the name behind the star of a wildcard, or a network. ports () is what the kind of list means by
+    none: the default ones to allow, all to deny. address is what a name is bound to, instead of being looked up.
+    """
+
+    kind: str
+    value: str
+    ports: tuple[int, ...] = ()
+    address: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The entry as users write it, in its one canonical form."""
+        host = f"*.{self.value}" if self.kind == "wildcard" else self.value
+        if self.kind == "network" and ":" in host and self.ports:
+            host = f"[{host}]"
+        if self.address:
+            host += f"={self.address}"
+        return host + (":" + ",".join(map(str, self.ports)) if self.ports else "")
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What is enforced: names and networks with their ports, denials already taken off where they can be.
+
+    denied_* hold what is still to be refused inside of a wildcard or a network; () means all ports. bound are the
+    names that are not looked up, with their addresses.
+    """
+
+    names: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    wildcards: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    networks: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    bound: Mapping[str, str] = field(default_factory=dict)
+    denied_names: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    denied_wildcards: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    denied_networks: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The rules as JSON has them, in one order."""
+        return {
+            name: {key: list(value) if isinstance(value, tuple) else value for key, value in sorted(table.items())}
+            for name, table in sorted(self.__dict__.items())
+        }
+
+    @property
+    def digest(self) -> str:
+        """A fingerprint of the rules."""
+        return _digest(self.record)
+
+    def permits(self, name: str, port: int) -> bool:
+        """Say whether a connection to this name and port is let through; the time is linear in the length of the name."""
+        if name in self.names:
+            return port in self.names[name]
+        parents = _parents(name)
+        for ports in (self.denied_names.get(name), *(self.denied_wildcards.get(parent) for parent in parents)):
+            if ports is not None and (not ports or port in ports):
+                return False
+        return any(port in self.wildcards.get(parent, ()) for parent in parents)
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What is wanted of a sandbox's egress; allow and deny are in canonical form, sorted."""
+
+    mode: str = "unrestricted"
+    enforcement: str | None = None
+    presets: tuple[str, ...] = ()
+    allow: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
+    private: bool = False
+    presets_version: int = PRESETS_VERSION
+
+    @property
+    def confined(self) -> bool:
+        """Whether anything is enforced at all."""
+        return self.mode != "unrestricted"
+
+    @property
+    def outdated(self) -> bool:
+        """Whether presets have changed since it was given."""
+        return bool(self.presets) and self.presets_version < PRESETS_VERSION
+
+    @property
+    def text(self) -> str:
+        """The canonical form, as it is kept with a sandbox."""
+        return json.dumps({**self.__dict__, "format": 1}, sort_keys=True, separators=(",", ":"))
+
+    @property
+    def digest(self) -> str:
+        """A fingerprint of the canonical form."""
+        return _digest(self.__dict__)
+
+    def rules(self) -> Rules:
+        """Return what is to be enforced; an unrestricted policy has no rules."""
+        allowed = [parse(text, self.private) for preset in _presets(self.presets) for text in PRESETS[preset]]
+        allowed += [parse(text, self.private) for text in self.allow]
+        return _rules(allowed, [parse(text, True) for text in self.deny])
+
+
+def policy(
+    mode: str,
+    *,
+    allow: Sequence[str] = (),
+    deny: Sequence[str] = (),
+    presets: Sequence[str] | None = None,
+    enforcement: str | None = None,
+    private: bool = False,
+    default_enforcement: str = "gateway",
+) -> Policy:
+    """Return the policy that the options ask for; ConfigError, naming the option, for what cannot be."""
+    if mode not in MODES:
+        raise ConfigError(f"egress mode {mode!r} is not known; there are: {', '.join(MODES)}")
+    given = {"allow": allow, "deny": deny, "presets": presets, "enforcement": enforcement, "private": private}
+    if mode == "unrestricted":
+        _refuse(mode, given, ("allow", "deny", "presets", "enforcement", "private"))
+        return Policy()
+    if enforcement not in (None, *ENFORCEMENTS):
+        raise ConfigError(f"enforcement {enforcement!r} is not known; there are: {', '.join(ENFORCEMENTS)}")
+    if mode == "none":
+        _refuse(mode, given, ("allow", "deny", "presets", "private"))
+    chosen = tuple(presets) if presets is not None else (("agent",) if mode == "agent" else ())
+    _presets(chosen)
+    made = Policy(
+        mode,
+        enforcement or default_enforcement,
+        tuple(sorted(set(chosen))),
+        canonical(allow, private, "allow"),
+        canonical(deny, True, "deny"),
+        private,
+    )
+    _check_enforced(made)
+    return made
+
+
+def stored_policy(text: str) -> Policy:
+    """Return the policy that a sandbox carries; ConfigError for a text that is none."""
+    try:
+        told = json.loads(text)
+        if told.pop("format") != 1:
+            raise ValueError("its format is not known")
+        fields: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in told.items()
+        }
+        return Policy(**fields)
+    except (ValueError, TypeError, KeyError, AttributeError) as exc:
+        raise ConfigError(f"the policy that the sandbox carries cannot be read: {exc}") from exc
+
+
+def canonical(entries: Iterable[str], private: bool, option: str) -> tuple[str, ...]:
+    """Return entries in their canonical form, sorted, each once; ConfigError, naming the option, for a bad one."""
+    found = set()
+    for entry in entries:
+        try:
+            found.add(parse(str(entry), private or option == "deny").text)
+        except ConfigError as exc:
+            raise ConfigError(f"{option}: {exc}") from exc
+    if len(found) > MOST_ENTRIES:
+        raise ConfigError(f"{option} has {len(found)} entries; {MOST_ENTRIES} are the most")
+    return tuple(sorted(found))
+
+
+@lru_cache(maxsize=2 * MOST_ENTRIES)
+def parse(entry: str, private: bool = False) -> Target:
+    """Return what an entry names; ConfigError for what cannot be enforced, and why."""
+    if not entry or entry != entry.strip() or any(ord(char) < 33 or ord(char) == 127 for char in entry):
+        raise ConfigError(f"{entry!r} is empty or has spaces or control characters")
+    network, rest = _network_part(entry)
+    if network is not None:
+        _check_network(entry, network, private)
+        return Target("network", _network_text(network), _ports(entry, rest))
+    if "://" in entry or "/" in entry:
+        raise ConfigError(f"{entry!r} is neither a name nor a network: write the name alone, without scheme and path")
+    host, _colon, rest = entry.partition(":")
+    host, bound, address = host.partition("=")
+    ports = _ports(entry, rest if _colon else None)
+    if host.startswith("*"):
+        return _wildcard(entry, host, ports, bool(bound))
+    name = _name(entry, host)
+    return Target("name", name, ports, _address(entry, address, private) if bound else None)
+
+
+def readable_name(text: str) -> str | None:
+    """Return a name that somebody asked for, None for hostile text that is no name."""
+    try:
+        return _name(text, text)
+    except ConfigError:
+        return None
+
+
+def _presets(names: Iterable[str]) -> list[str]:
+    found: list[str] = []
+    for name in names:
+        if name not in PRESETS and name not in SUMS:
+            raise ConfigError(f"presets: {name!r} is not known; there are: {', '.join(sorted((*PRESETS, *SUMS)))}")
+        found += SUMS.get(name, (name,))
+    return sorted(set(found))
+
+
+def _check_enforced(made: Policy) -> None:
+    """Raise ConfigError for what the chosen enforcement has no way to do."""
+    rules = made.rules()
+    if made.enforcement != "guest":
+        for network in rules.networks:
+            if ":" in network:
+                raise ConfigError(f"allow: {network}: IPv6 has no path through the gateway")
+    if made.enforcement != "gateway":
+        for name in rules.wildcards:
+            raise ConfigError(
+                f"allow: *.{name}: the rules in a guest know addresses, and a wildcard cannot be looked up"
+            )
+
+
+def _refuse(mode: str, given: Mapping[str, object], options: Sequence[str]) -> None:
+    for option in options:
+        if given[option]:
+            raise ConfigError(f"{option} contradicts the egress mode {mode}")
+
+
+def _name(entry: str, host: str) -> str:
+    name = host.lower().removesuffix(".")
+    if not name.isascii():
+        try:
+            plain = name.encode("idna").decode("ascii")
+            exact = plain.encode("ascii").decode("idna") == name
+        except UnicodeError as exc:
+            raise ConfigError(f"{entry!r} is not an international name") from exc
+        if not exact:
+            raise ConfigError(f"{entry!r} can be read as more than one name: write it in its xn-- form")
+        name = plain
+    labels = name.split(".")
+    if len(name) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
+        raise ConfigError(f"{entry!r} is not a name: labels of up to 63 letters, digits and inner hyphens, 253 in all")
+    if len(labels) < 2 or labels[-1] in ("localhost", "local") or labels[-1].isdigit():
+        raise ConfigError(f"{entry!r} is not the name of a host: a domain and one label at least")
+    return name
+
+
+def _wildcard(entry: str, host: str, ports: tuple[int, ...], bound: bool) -> Target:
+    if not host.startswith("*.") or "*" in host[1:]:
+        raise ConfigError(f"{entry!r}: a star stands alone in front, as in *.example.com")
+    name = _name(entry, host[2:])
+    labels = name.split(".")
+    if len(labels) == 2 and labels[0] in REGISTRY_LABELS and len(labels[1]) == 2:
+        raise ConfigError(f"{entry!r} stands for all names of a country: name the hosts")
+    for shared in MULTI_TENANT:
+        if name == shared or name.endswith(f".{shared}"):
+            raise ConfigError(f"{entry!r}: anybody can get a name below {shared}: name the hosts")
+    if set(ports) - set(WEB_PORTS):
+        raise ConfigError(f"{entry!r}: a wildcard is for ports 80 and 443, where a connection tells its name")
+    if bound:
+        raise ConfigError(f"{entry!r}: only a name can be bound to an address")
+    return Target("wildcard", name, ports)
+
+
+def _network_part(entry: str) -> tuple[Network | None, str | None]:
+    """Return the network at the begin of an entry and what follows its colon; no network where there is a name."""
+    if entry.startswith("["):
+        text, bracket, rest = entry[1:].partition("]")
+        if not bracket or (rest and not rest.startswith(":")):
+            raise ConfigError(f"{entry!r} is not an address in brackets")
+        return _network(entry, text), rest[1:] if rest else None
+    if entry.count(":") > 1:
+        return _network(entry, entry), None
+    text, colon, rest = entry.partition(":")
+    if re.fullmatch(r"[0-9./]+", text):
+        return _network(entry, text), rest if colon else None
+    return None, None
+
+
+def _network(entry: str, text: str) -> Network:
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError as exc:
+        raise ConfigError(f"{entry!r} is not a network: {exc}") from exc
+
+
+def _network_text(network: Network) -> str:
+    return str(network.network_address) if network.prefixlen == network.max_prefixlen else str(network)
+
+
+def _check_network(entry: str, network: Network, private: bool) -> None:
+    for never in _NEVER:
+        if network.version == never.version and network.subnet_of(never):  # type: ignore[arg-type]
+            raise ConfigError(
+                f"{entry!r} means the gateway itself, its link or everybody on it, and is never let through"
+            )
+    for special in _PRIVATE:
+        if network.version == special.version and network.overlaps(special) and not private:
+            raise ConfigError(f"{entry!r} has private addresses, which a policy reaches only with private: true")
+
+
+def _address(entry: str, text: str, private: bool) -> str:
+    network = _network(entry, text)
+    if network.version != 4 or network.prefixlen != 32:
+        raise ConfigError(f"{entry!r}: a name is bound to one IPv4 address")
+    _check_network(entry, network, private)
+    return str(network.network_address)
+
+
+def _ports(entry: str, text: str | None) -> tuple[int, ...]:
+    if text is None:
+        return ()
+    if not _PORTS.fullmatch(text):
+        raise ConfigError(f"{entry!r}: ports are numbers with commas between")
+    ports = tuple(sorted({int(port) for port in text.split(",")}))
+    if ports[0] < 1 or ports[-1] > 65535:
+        raise ConfigError(f"{entry!r}: ports are from 1 to 65535")
+    return ports
+
+
+def _rules(allowed: Sequence[Target], denied: Sequence[Target]) -> Rules:
+    tables: dict[str, dict[str, tuple[int, ...]]] = {"name": {}, "wildcard": {}, "network": {}}
+    bound: dict[str, str] = {}
+    for target in allowed:
+        table = tables[target.kind]
+        table[target.value] = _together(target.ports or WEB_PORTS, table.get(target.value, ()))
+        if target.address and bound.setdefault(target.value, target.address) != target.address:
+            raise ConfigError(f"allow: {target.value} is bound to more than one address")
+    refused: dict[str, dict[str, tuple[int, ...]]] = {"name": {}, "wildcard": {}, "network": {}}
+    for target in denied:
+        there = refused[target.kind].get(target.value)
+        all_of_them = not target.ports or there == ()
+        refused[target.kind][target.value] = () if all_of_them else _together(target.ports, there or ())
+    names, wildcards = {}, {}
+    for name, given in tables["name"].items():
+        parents = _parents(name)
+        # a name that is written out is looked up as such: it has what a wildcard around it gives as well
+        ports = _together(given, *(tables["wildcard"].get(parent, ()) for parent in parents))
+        if left := _left(ports, [refused["name"].get(name), *map(refused["wildcard"].get, parents)]):
+            names[name] = left
+    for name, ports in tables["wildcard"].items():
+        # what denies a wildcard as a whole, or one around it
+        if left := _left(ports, map(refused["wildcard"].get, (name, *_parents(name)))):
+            wildcards[name] = left
+    return Rules(
+        names,
+        wildcards,
+        tables["network"],
+        {name: address for name, address in bound.items() if name in names},
+        _inside(refused["name"], wildcards),
+        _inside(refused["wildcard"], wildcards),
+        refused["network"] if tables["network"] else {},
+    )
+
+
+def _together(*some: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(sorted({port for ports in some for port in ports}))
+
+
+def _left(ports: tuple[int, ...], denials: Iterable[tuple[int, ...] | None]) -> tuple[int, ...]:
+    left = set(ports)
+    for denial in denials:
+        if denial is not None:
+            left = left - set(denial) if denial else set()
+    return tuple(sorted(left))
+
+
+def _inside(table: Mapping[str, tuple[int, ...]], wildcards: Mapping[str, object]) -> dict[str, tuple[int, ...]]:
+    """Return what of a table lies inside of a wildcard: all else is refused anyway."""
+    return {name: ports for name, ports in table.items() if any(parent in wildcards for parent in _parents(name))}
+
+
+def _parents(name: str) -> list[str]:
+    labels = name.split(".")
+    return [".".join(labels[start:]) for start in range(1, len(labels))]
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

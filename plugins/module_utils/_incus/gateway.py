@@ -1,0 +1,476 @@
+# Copyright (c) 2026, the pixels.sandbox authors
+# BSD-2-Clause (see LICENSES/BSD-2-Clause.txt)
+# SPDX-License-Identifier: BSD-2-Clause
+"""The gateway of an Incus project: wires, their legs, and the program in the gateway that makes legs work.
+
+A wire is a managed bridge without any address. Its name is its number, and its number is its subnet in the range of the
+gateway: who makes the bridge has the subnet, since of two creations of one name one is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from ansible_collections.pixels.sandbox.plugins.module_utils._core import names
+from ansible_collections.pixels.sandbox.plugins.module_utils._core.deadline import Deadline
+from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import (
+    ApiError,
+    ConfigError,
+    Conflict,
+    Foreign,
+    NotFound,
+    OperationFailed,
+    PixelsError,
+)
+from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import (
+    GATEWAY,
+    GATEWAY_NAME,
+    KEY_KIND,
+    RUNNING,
+    ExecRequest,
+    ExecResult,
+    GatewaySite,
+    GatewaySpec,
+    GatewayState,
+    Leg,
+    Refusal,
+)
+from ansible_collections.pixels.sandbox.plugins.module_utils._core.policy import Rules
+from ansible_collections.pixels.sandbox.plugins.module_utils._incus import confinement, hardening, shape, wire
+from ansible_collections.pixels.sandbox.plugins.module_utils._incus.client import Client
+
+NETWORKS = "/1.0/networks"
+#: What the role gateway puts into the gateway.
+PROGRAM = "/usr/local/sbin/px-gateway"
+VERSION = 1
+#: Keys of the gateway's instance, and of a wire's network.
+KEY_RANGE = wire.KEYS + "gateway.range"
+_SANDBOX, _PROJECT, _SUBNET, _MADE = (wire.KEYS + key for key in ("sandbox", "project", "subnet", "made"))
+MISSING = "there is no gateway on this server, or in this project of it: the role pixels.sandbox.gateway builds one"
+#: How long a wire that nothing hangs on is left to the run that may be making its sandbox.
+_ORPHAN = timedelta(minutes=15)
+_TRIES = 10
+#: Where subnets of legs are taken from unless told otherwise: no machine of the internet is there.
+_CARRIER = ipaddress.IPv4Network("100.64.0.0/10")
+#: The address on the uplink's /24 that is not given to anybody else.
+_BOUND = 250
+
+Record = dict[str, Any]
+Execute = Callable[[str, ExecRequest, Deadline], ExecResult]
+
+
+class Gateway:
+    """The gateway of one project, for many threads."""
+
+    def __init__(self, client: Client, project: str, execute: Execute) -> None:
+        self._client = client
+        self._project = project
+        self._execute = execute
+        self._batch = _Batch(self._commit)
+        self._allocation = threading.Lock()
+        self._taken: set[str] = set()
+
+    # -- what is in force
+
+    def record(self) -> Record | None:
+        """Return the gateway's instance, None where there is none of ours."""
+        found = self._client.find(f"/1.0/instances/{names.server_name(GATEWAY_NAME)}")
+        if found is None or found[0]["config"].get(wire.KEYS + KEY_KIND) != GATEWAY:
+            return None
+        return dict(found[0])
+
+    def state(self) -> GatewayState | None:
+        """Return what the gateway says that it enforces."""
+        record = self.record()
+        if record is None:
+            return None
+        if record["status"].lower() != RUNNING:
+            return GatewayState(False, (f"the gateway is {record['status'].lower()}",))
+        try:
+            told = self._ask("status", Deadline(30))
+        except PixelsError as exc:
+            return GatewayState(False, (f"the gateway does not say what it enforces: {exc}",))
+        legs = {}
+        for name, entry in told["legs"].items():
+            problems = list(entry["problems"])
+            device = record["expanded_devices"].get(name, {})
+            if device != _leg_device(name):
+                problems.append("its device is not the one that was made")
+            legs[name] = Leg(entry["digest"], entry["address"], tuple(problems))
+        return GatewayState(True, tuple(told["problems"]), legs)
+
+    def refusals(self, wires: Sequence[str]) -> dict[str, tuple[Refusal, ...]]:
+        """Return what was refused on each wire."""
+        told = self._ask(
+            "refused", Deadline(60), arguments=[name for name in wires if confinement.WIRE.fullmatch(name)]
+        )
+        return {
+            name: tuple(
+                Refusal(
+                    str(entry["how"]),
+                    str(entry["target"]),
+                    int(entry["count"]),
+                    int(entry["last"]),
+                    entry.get("port"),
+                    entry.get("protocol"),
+                )
+                for entry in entries
+            )
+            for name, entries in told.items()
+        }
+
+    # -- the gateway itself
+
+    @property
+    def _uplink(self) -> str:
+        """The gateway's own way out, a network for each project: names of networks are the whole server's."""
+        return "pxu-" + hashlib.sha256(self._project.encode()).hexdigest()[:8]
+
+    def site(self) -> GatewaySite | None:
+        """Return the gateway's place on the server."""
+        record = self.record()
+        found = self._client.find(f"{NETWORKS}/{self._uplink}")
+        if record is None or found is None or KEY_RANGE not in record["config"]:
+            return None
+        router = ipaddress.IPv4Interface(found[0]["config"]["ipv4.address"])
+        return GatewaySite(
+            status=record["status"].lower(),
+            legs_range=record["config"][KEY_RANGE],
+            uplink=self._uplink,
+            uplink_network=str(router.network),
+            resolver=str(router.ip),
+            bound_source=str(router.network.network_address + _BOUND),
+        )
+
+    def make(self, spec: GatewaySpec, source: Record, deadline: Deadline) -> None:
+        """Make the uplink and the instance as far as they are not there."""
+        path = f"/1.0/instances/{names.server_name(GATEWAY_NAME)}"
+        if self._client.find(path) and self.record() is None:
+            raise Foreign(
+                f"the instance {names.server_name(GATEWAY_NAME)} is not a gateway of this collection; it is left alone"
+            )
+        self._make_uplink()
+        if self.record() is not None:
+            return
+        config = {
+            **hardening.LEVELS["strict"],
+            **wire.limits_to_wire(spec.limits),
+            "boot.autostart": "true",
+            "boot.autostart.priority": "100",
+            wire.KEYS + KEY_KIND: GATEWAY,
+            KEY_RANGE: self._range(spec.legs_range),
+        }
+        devices = {
+            wire.ROOT: {"type": "disk", "path": "/", "pool": shape.pool_for(self._client, spec.pool)},
+            wire.NIC: {"type": "nic", "network": self._uplink, "name": wire.NIC},
+        }
+        body = {
+            "name": names.server_name(GATEWAY_NAME),
+            "type": "container",
+            "description": "Gateway of confined sandboxes",
+            "source": source,
+            "config": config,
+            "devices": devices,
+            "profiles": [],
+        }
+        self._client.run("POST", "/1.0/instances", body, deadline, "create the gateway")
+
+    def delete(self, deadline: Deadline) -> None:
+        """Delete the stopped gateway and its uplink."""
+        wires = [network["name"] for network in self._networks() if self._is_wire(network)]
+        if wires:
+            raise ConfigError(
+                f"the gateway has wires of sandboxes: {', '.join(sorted(wires))}; remove the sandboxes first"
+            )
+        if self.record() is not None:
+            path = f"/1.0/instances/{names.server_name(GATEWAY_NAME)}"
+            self._client.run("DELETE", path, None, deadline, "delete the gateway")
+        found = self._client.find(f"{NETWORKS}/{self._uplink}")
+        if found and self._is_uplink(found[0]):
+            self._client.request("DELETE", f"{NETWORKS}/{self._uplink}")
+
+    def _make_uplink(self) -> None:
+        path = f"{NETWORKS}/{self._uplink}"
+        found = self._client.find(path)
+        if found is None:
+            router = self._free_router()
+            first = ipaddress.IPv4Interface(router).ip
+            config = {
+                "ipv4.address": router,
+                "ipv4.dhcp.ranges": f"{first + 1}-{first + _BOUND - 2}",
+                "ipv4.nat": "true",
+                "ipv6.address": "none",
+                wire.KEYS + KEY_KIND: "uplink",
+                _PROJECT: self._project,
+            }
+            body = {"name": self._uplink, "type": "bridge", "description": "Uplink of the gateway", "config": config}
+            self._client.request("POST", NETWORKS, json=body)
+            found = self._client.find(path)
+        if found is None or not self._is_uplink(found[0]):
+            raise Foreign(
+                f"the network {self._uplink} is not the uplink of a gateway of this collection; it is left alone"
+            )
+
+    def _free_router(self) -> str:
+        """Return address and length of a /24 that no network of the server is in."""
+        # what the server would choose by itself depends on pings, and it finds nothing on some
+        taken = self._taken_networks()
+        for number in range(4096):
+            digest = hashlib.sha256(f"{self._project} {number}".encode()).digest()
+            network = ipaddress.IPv4Network((bytes((10, digest[0], digest[1], 0)), 24))
+            if not any(network.overlaps(other) for other in taken):
+                return f"{network.network_address + 1}/24"
+        raise ConfigError("the server has no room for another network in 10.0.0.0/8")
+
+    def _is_uplink(self, network: Record) -> bool:
+        config = network["config"]
+        return (config.get(wire.KEYS + KEY_KIND), config.get(_PROJECT)) == ("uplink", self._project)
+
+    def _is_wire(self, network: Record) -> bool:
+        config = network.get("config") or {}
+        return (config.get(wire.KEYS + KEY_KIND), config.get(_PROJECT)) == ("wire", self._project)
+
+    def _networks(self) -> list[Record]:
+        return list(self._client.get(NETWORKS, recursion="1"))
+
+    def _range(self, asked: str | None) -> str:
+        """Return the range of the legs: as asked, else the first that no network of the server is in."""
+        taken = self._taken_networks()
+        for candidate in [ipaddress.IPv4Network(asked)] if asked else _CARRIER.subnets(new_prefix=14):
+            there = [str(network) for network in taken if network.overlaps(candidate)]
+            if not there:
+                return str(candidate)
+        raise ConfigError(
+            f"legs_range: {asked or _CARRIER} overlaps with networks of the server: {', '.join(there)}; give another one"
+        )
+
+    def _taken_networks(self) -> list[ipaddress.IPv4Network]:
+        found = []
+        for network in self._networks():
+            if self._is_wire(network):
+                continue
+            config = network.get("config") or {}
+            texts = [config.get("ipv4.address", ""), *config.get("ipv4.routes", "").split(",")]
+            if not network.get("managed"):
+                state = self._client.find(f"{NETWORKS}/{network['name']}/state")
+                addresses = (state[0].get("addresses") or ()) if state else ()
+                texts += [f"{entry['address']}/{entry['netmask']}" for entry in addresses if entry["family"] == "inet"]
+            found += [ipaddress.IPv4Interface(text.strip()).network for text in texts if "/" in text]
+        return found
+
+    # -- wires
+
+    def make_wire(self, name: str, deadline: Deadline) -> str:
+        """Return a wire of the sandbox: the one that it has, else the lowest that is free."""
+        record = self.record()
+        if record is None:
+            raise ConfigError(f"egress: {MISSING}")
+        subnets = ipaddress.IPv4Network(record["config"][KEY_RANGE])
+        for _turn in range(_TRIES):
+            with self._allocation:
+                networks = self._networks()
+                for network in networks:
+                    # one that a change behind our back has parted from its sandbox, or a killed run has left
+                    if self._is_wire_of(network, names.server_name(name)):
+                        return str(network["name"])
+                chosen, subnet = self._free(subnets, networks)
+                self._taken.add(chosen)
+            deadline.check(f"make a wire for {name}")
+            config = {
+                "ipv4.address": "none",
+                "ipv6.address": "none",
+                wire.KEYS + KEY_KIND: "wire",
+                _SANDBOX: names.server_name(name),
+                _PROJECT: self._project,
+                _SUBNET: subnet,
+                _MADE: datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            }
+            body = {
+                "name": chosen,
+                "type": "bridge",
+                "description": f"Wire of {names.server_name(name)}",
+                "config": config,
+            }
+            try:
+                self._client.request("POST", NETWORKS, json=body)
+            except ApiError:
+                # another controller was faster: the API has no number of its own for a name that is taken
+                if self._client.find(f"{NETWORKS}/{chosen}") is None:
+                    raise
+                continue
+            return chosen
+        raise Conflict(
+            f"every wire that was free for {name} was taken by somebody else meanwhile", 409, "POST", NETWORKS
+        )
+
+    def drop_wire(self, name: str, wire_name: str, deadline: Deadline) -> None:
+        """Remove a wire of the sandbox, and its leg first."""
+        found = self._client.find(f"{NETWORKS}/{wire_name}")
+        if found is not None and not self._is_wire_of(found[0], names.server_name(name)):
+            raise ConfigError(f"the network {wire_name} is not the wire of {name}; it is left alone")
+        if found is not None and _users(found[0]):
+            # of two runs that make one sandbox, the faster one has it
+            return
+        if self.record() is not None:
+            self._batch.submit(wire_name, None, deadline)
+        if found is not None:
+            try:
+                self._client.request("DELETE", f"{NETWORKS}/{wire_name}")
+            except NotFound:
+                return
+
+    def connect(self, wire_name: str, rules: Rules, deadline: Deadline) -> None:
+        """Have the gateway enforce rules on a wire."""
+        found = self._client.find(f"{NETWORKS}/{wire_name}")
+        if found is None:
+            raise ConfigError(f"egress: the wire {wire_name} is not there")
+        leg = {"subnet": found[0]["config"][_SUBNET], "rules": rules.record}
+        self._batch.submit(wire_name, leg, deadline)
+
+    def _is_wire_of(self, network: Record, server_name: str) -> bool:
+        return self._is_wire(network) and network["config"].get(_SANDBOX) == server_name
+
+    def _free(self, subnets: ipaddress.IPv4Network, networks: Sequence[Record]) -> tuple[str, str]:
+        """Return name and subnet of the lowest wire that is free; those that nobody hangs on any more are cleared away."""
+        there = {network["name"] for network in networks}
+        foreign = [
+            ipaddress.IPv4Interface(network["config"]["ipv4.address"]).network
+            for network in networks
+            if "/" in network.get("config", {}).get("ipv4.address", "")
+        ]
+        for network in networks:
+            if self._is_orphan(network):
+                self.drop_wire(network["config"][_SANDBOX], network["name"], Deadline(60))
+        for number, subnet in enumerate(subnets.subnets(new_prefix=24)):
+            name = f"pxe-{number:04x}"
+            if name not in there and name not in self._taken and not any(subnet.overlaps(other) for other in foreign):
+                return name, str(subnet)
+        raise ConfigError(
+            f"egress: the gateway's range {subnets} has no subnet left; there is one for each confined sandbox"
+        )
+
+    def _is_orphan(self, network: Record) -> bool:
+        config = network.get("config") or {}
+        if not self._is_wire_of(network, config.get(_SANDBOX, "")):
+            return False
+        try:
+            made = datetime.strptime(config[_MADE], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
+        except (KeyError, ValueError):
+            return False
+        if datetime.now(timezone.utc) - made < _ORPHAN:
+            return False
+        return not _users(network)
+
+    # -- legs
+
+    def _commit(self, changes: Mapping[str, Record | None], deadline: Deadline) -> None:
+        """Bring legs of many wires at once: their devices, then what runs on them; away in the opposite order."""
+        wanted = {name: leg for name, leg in changes.items() if leg is not None}
+        gone = [name for name in changes if name not in wanted]
+        if wanted:
+            self._devices(wanted, (), deadline)
+        told = self._ask("apply", deadline, json.dumps({"set": wanted, "remove": gone}).encode())
+        if gone:
+            self._devices((), gone, deadline)
+        problems = list(told["problems"])
+        for name in wanted:
+            problems += [f"{name}: {text}" for text in told["legs"][name]["problems"]]
+        if problems:
+            raise OperationFailed(f"the gateway does not enforce what it was given: {'; '.join(problems)}")
+
+    def _devices(self, added: Sequence[str] | Mapping[str, object], gone: Sequence[str], deadline: Deadline) -> None:
+        path = f"/1.0/instances/{names.server_name(GATEWAY_NAME)}"
+        for _turn in range(_TRIES):
+            found = self._client.find(path)
+            if found is None:
+                raise ConfigError(f"egress: {MISSING}")
+            record, etag = found
+            devices = {name: device for name, device in record["devices"].items() if name not in gone}
+            devices.update({name: _leg_device(name) for name in added})
+            if devices == record["devices"]:
+                return
+            fields = ("architecture", "config", "ephemeral", "profiles", "stateful", "description")
+            body = {**{field: record[field] for field in fields if field in record}, "devices": devices}
+            try:
+                self._client.run("PUT", path, body, deadline, "change the legs of the gateway", etag)
+            except Conflict:
+                continue
+            return
+        raise Conflict("the gateway keeps being changed by somebody else", 412, "PUT", path)
+
+    def _ask(self, verb: str, deadline: Deadline, stdin: bytes = b"", arguments: Sequence[str] = ()) -> Record:
+        """Return what the program in the gateway answers."""
+        record = self.record()
+        if record is None:
+            raise ConfigError(f"egress: {MISSING}")
+        if record["status"].lower() != RUNNING:
+            raise OperationFailed(
+                f"the gateway is {record['status'].lower()}: start it, or run the role pixels.sandbox.gateway"
+            )
+        request = ExecRequest((PROGRAM, verb, *arguments), cwd="/", stdin=stdin)
+        result = self._execute(GATEWAY_NAME, request, deadline)
+        if result.rc == 127:
+            raise OperationFailed("the gateway is not finished: run the role pixels.sandbox.gateway")
+        if result.rc or result.timed_out:
+            said = result.stderr.decode("utf-8", "replace").strip()[-1000:] or f"it ended with {result.rc}"
+            raise OperationFailed(f"the gateway could not {verb}: {said}")
+        try:
+            told = json.loads(result.stdout)
+        except ValueError as exc:
+            raise OperationFailed(f"the gateway did not answer in JSON to {verb}") from exc
+        if told.get("version", VERSION) != VERSION:
+            raise OperationFailed("the gateway is of another version: run the role pixels.sandbox.gateway")
+        return dict(told)
+
+
+class _Batch:
+    """Changes of many threads, carried out together: the first one does what all have asked for until then."""
+
+    def __init__(self, commit: Callable[[Mapping[str, Record | None], Deadline], None]) -> None:
+        self._commit = commit
+        self._turn = threading.Lock()
+        self._guard = threading.Lock()
+        self._waiting: dict[str, Record | None] = {}
+        self._failed: dict[str, PixelsError] = {}
+
+    def submit(self, name: str, leg: Record | None, deadline: Deadline) -> None:
+        """Have one change done; its failure is raised, and no other's."""
+        with self._guard:
+            self._waiting[name] = leg
+        with self._turn:
+            with self._guard:
+                mine, self._waiting = self._waiting, {}
+            for some in self._parts(mine, deadline):
+                self._failed.update(some)
+            failure = self._failed.pop(name, None)
+        if failure:
+            raise failure
+
+    def _parts(self, changes: Mapping[str, Record | None], deadline: Deadline) -> Iterator[dict[str, PixelsError]]:
+        if not changes:
+            return
+        try:
+            self._commit(changes, deadline)
+        except PixelsError as exc:
+            if len(changes) == 1:
+                yield dict.fromkeys(changes, exc)
+                return
+            # one of them may spoil it for the others
+            for name, leg in changes.items():
+                yield from self._parts({name: leg}, deadline)
+
+
+def _users(network: Record) -> set[str]:
+    """Return the instances that hang on a network beside the gateway."""
+    paths = [path.split("?")[0] for path in network.get("used_by") or ()]
+    return {path.rsplit("/", 1)[-1] for path in paths} - {names.server_name(GATEWAY_NAME)}
+
+
+def _leg_device(name: str) -> dict[str, str]:
+    return {"type": "nic", "nictype": "bridged", "parent": name, "name": name}
