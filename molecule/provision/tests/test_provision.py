@@ -57,6 +57,11 @@ def test_what_was_written_for_it_survives_and_nobody_else_reads_it(host: Host, p
     assert pixel(f"MOL_WRITTEN=other sh -lc '{SHOW}'").out == shown("other")
 
 
+def test_keys_are_added_to_those_that_are_there() -> None:
+    said = as_pixel("mol-agent", "cut -d' ' -f3- .ssh/authorized_keys; stat -c %a .ssh .ssh/authorized_keys")
+    assert said.out.splitlines() == ["of the image", "test", "700", "600"]
+
+
 def test_it_reads_the_journal_without_further_rights(pixel: Pixel) -> None:
     said = pixel("journalctl -q -n1 -o cat _PID=1")
     assert (said.rc, bool(said.out)) == (0, True)
@@ -226,6 +231,45 @@ def test_what_a_root_of_before_has_left_is_found(plant: str, words: list[str]) -
         assert said.out == "root 755\n0\n"
     finally:
         run("mol-one", "sh", "-c", "rm -f /etc/sudoers.d/past /usr/local/bin/past /etc/systemd/system/past")
+
+
+MISE_ARCHIVE = """
+set -e
+mkdir -p /srv/archive && cd /srv/archive && mkdir -p tree/DEBIAN tree/usr/bin
+printf 'Package: mise\\nVersion: 1\\nArchitecture: all\\nMaintainer: x <x@example.com>\\nDescription: stand-in\\n' > tree/DEBIAN/control
+printf '#!/bin/sh\\necho stand-in\\n' > tree/usr/bin/mise; chmod 755 tree/usr/bin/mise
+dpkg-deb --build tree mise.deb > /dev/null
+{ dpkg-deb --field mise.deb; echo "Filename: ./mise.deb"; echo "Size: $(stat -c %s mise.deb)"; \
+  echo "SHA256: $(sha256sum mise.deb | cut -d' ' -f1)"; } > Packages
+echo 'deb [trusted=yes] file:/srv/archive ./' > /etc/apt/sources.list.d/mise.list
+apt-get -qq update
+"""
+
+
+@pytest.mark.parametrize("source", ["url", "wrong", "package"])
+def test_mise_comes_in_each_way_and_only_with_its_checksum(source: str) -> None:
+    mirror = run("mol-mirror", "hostname", "-I").out.split()[0]
+    settings: dict[str, object] = {
+        "mise_source": "url",
+        "mise_url": f"http://{mirror}:8099/mise",
+        "ansible_python_interpreter": "/usr/bin/python3",
+    }
+    if source == "wrong":
+        settings["mise_checksums"] = {"x64": "0" * 64, "arm64": "0" * 64}
+    if source == "package":
+        settings["mise_source"] = "package"
+        assert run("mol-older", "sh", "-c", MISE_ARCHIVE).rc == 0
+    run("mol-older", "rm", "-f", "/usr/local/bin/mise")
+    command = ["ansible", "all", "-i", "mol-older,", "-c", "pixels.sandbox.incus", "-e", json.dumps(settings)]
+    role = ["-m", "ansible.builtin.include_role", "-a", "name=pixels.sandbox.mise"]
+    done = subprocess.run([*command, *role], capture_output=True, text=True, timeout=300, check=False)
+    said = run("mol-older", "mise", "--version")
+    if source == "wrong":
+        assert done.returncode != 0
+        assert said.rc != 0
+    else:
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert said.out.startswith({"url": "2026.9.15 ", "package": "stand-in"}[source]), said.out
 
 
 @pytest.mark.parametrize("agent", AGENTS)
