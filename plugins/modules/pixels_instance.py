@@ -61,7 +61,7 @@ options:
       - What a new sandbox is copied from. A sandbox in its current state, as V(dev), or one of its checkpoints, as V(dev:ready).
       - V(base:name) is reserved.
       - A clone gets a MAC address, a machine-id, a host name and SSH host keys of its own. It takes limits, hardening, nesting, profiles and network
-        of its source as they are now where this task does not give them, and never labels, owner, time to live or mounts.
+        of its source as they are now where this task does not give them, and never labels, owner, time to live, mounts or published ports.
       - Cannot be changed in place.
     type: str
   image_server:
@@ -139,6 +139,13 @@ options:
         description: Whether the sandbox can only read it.
         type: bool
         default: true
+  publish:
+    description:
+      - Ports of the server that lead to ports in the sandbox, all of them, as V(8080:80), V(0.0.0.0:8080:80) or V(5353:53/udp). An empty list
+        removes those that there are. Without an address it is 127.0.0.1 of the server.
+      - They work for confined sandboxes too. A port of the server can be published once.
+    type: list
+    elements: str
   labels:
     description:
       - Labels of the sandbox, all of them. Those that it has and that are not named here are removed.
@@ -430,6 +437,12 @@ instances:
       returned: when the sandbox is there
       type: str
       sample: pixels
+    publish:
+      description: Ports of the server that lead to ports in the sandbox, as address, port and port in the sandbox.
+      returned: when the sandbox is there
+      type: list
+      elements: str
+      sample: ["127.0.0.1:8080:80"]
     egress:
       description:
         - The policy that is wanted, with C(mode) and, unless that is V(unrestricted), C(enforcement), C(presets), C(presets_version), C(allow),
@@ -601,6 +614,7 @@ ARGUMENT_SPEC = {
     "hardening": {"type": "str", "choices": ["none", "standard", "strict"]},
     "nesting": {"type": "bool"},
     "mounts": {"type": "list", "elements": "dict", "options": MOUNT_SPEC},
+    "publish": {"type": "list", "elements": "str"},
     "labels": {"type": "dict"},
     "owner": {"type": "str"},
     "ttl": {"type": "str"},

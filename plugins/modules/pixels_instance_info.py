@@ -201,6 +201,12 @@ instances:
       returned: when the sandbox is there
       type: str
       sample: pixels
+    publish:
+      description: Ports of the server that lead to ports in the sandbox, as address, port and port in the sandbox.
+      returned: when the sandbox is there
+      type: list
+      elements: str
+      sample: ["127.0.0.1:8080:80"]
     egress:
       description:
         - The policy that is wanted, with C(mode) and, unless that is V(unrestricted), C(enforcement), C(presets), C(presets_version), C(allow),

@@ -9,6 +9,7 @@ import json
 import subprocess
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -435,12 +436,38 @@ def test_many_at_once_from_two_controllers_do_not_collide(project: str, server: 
         remove(server)
 
 
+def test_a_port_of_a_confined_sandbox_is_published_on_the_server(server: IncusBackend, box: str) -> None:
+    serve = ("systemd-run", "--unit=web", "python3", "-m", "http.server", "--bind", "127.0.0.1", "8000")
+    assert server.execute(box, ExecRequest(serve, cwd="/"), Deadline(20)).rc == 0
+    for _turn in range(2):
+        work = live.work_for(server, box, publish=["18437:8000", "[::1]:18438:8000"])
+        assert not apply(work)
+    assert not work.plans[0].changed
+    assert [entry.text for entry in found(server, box).published] == ["127.0.0.1:18437:8000", "[::1]:18438:8000"]
+    assert info(server, box)["verified"]
+    end = time.monotonic() + 20
+    while True:
+        try:
+            assert urllib.request.urlopen("http://127.0.0.1:18437/", timeout=5).status == 200
+            break
+        except OSError:
+            assert time.monotonic() < end
+            time.sleep(0.2)
+    live.make(server, "copy", clone_from="box")
+    assert found(server, "copy").published == ()
+    assert not live.ensure(server, box, publish=[])
+    assert found(server, box).published == ()
+
+
 def test_what_cannot_be_is_refused_before_anything_is_made(server: IncusBackend) -> None:
     for options, words in (
         ({"egress": "allowlist", "egress_allow": ["a b"]}, "egress_allow|allow"),
         ({"egress": "allowlist", "network": "pixels0"}, "hangs on a wire of its own"),
         ({"egress": "allowlist", "egress_enforcement": "guest"}, "enforcement"),
         ({"egress": "unrestricted", "egress_allow": ["a.example.test"]}, "contradicts"),
+        ({"publish": ["80"]}, "publish"),
+        ({"publish": ["1:2", "0.0.0.0:1:3"]}, "more than once"),
+        ({"publish": ["300.1.1.1:1:2"]}, "publish"),
     ):
         with pytest.raises(PixelsError, match=words):
             live.work_for(server, "never", image=f"local:{live.IMAGE}", **options)

@@ -150,6 +150,9 @@ def _ip(*arguments: str, check: bool = True) -> None:
 class _Web(http.server.ThreadingHTTPServer):
     daemon_threads = True
 
+    def handle_error(self, *arguments: object) -> None:
+        """Say nothing of clients that go away."""
+
     def server_bind(self) -> None:
         """Bind without asking a DNS for a name."""
         socketserver.TCPServer.server_bind(self)

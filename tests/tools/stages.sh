@@ -4,12 +4,12 @@
 # shellcheck shell=bash disable=SC2154,SC2034,SC2164  # its variables are run's, and so is errexit
 # The stages of `./run test`, each run as a process of its own, where a failing command ends it.
 
-STAGES=(sanity-oldest incus lint sanity-newest unit units-oldest docs package units-newest live molecule)
+STAGES=(sanity-oldest incus lint sanity-newest unit units-oldest docs package units-newest live verify molecule)
 
 # How many stages may still run when one begins: those on the real Incus need what was set up before, and the machine for themselves.
 stage_beside() {
   case $1 in
-    live | molecule) echo 0 ;;
+    live | verify | molecule) echo 0 ;;
     *) echo 1 ;;
   esac
 }
@@ -160,6 +160,19 @@ stage_live() {
   venv=$(dev_environment)
   PATH="$venv/bin:$PATH" PIXELS_TEST_INCUS=1 "$venv/bin/pytest" -q -ra --durations=15 --import-mode=importlib -p no:cacheprovider \
     --junitxml="$junit/live.xml" tests/unit/contract tests/live
+}
+
+stage_verify() {
+  drop_quotas
+  verify_egress
+}
+
+# verify_egress [WORD...]: attack confined sandboxes on the local Incus.
+verify_egress() {
+  local venv
+  venv=$(dev_environment)
+  PATH="$venv/bin:$PATH" ANSIBLE_PIPELINING=true PIXELS_VERIFY_REPORT="${PIXELS_VERIFY_REPORT:-$PIXELS_CACHE/egress-report}" \
+    "$venv/bin/python" tests/tools/verify.py "$@"
 }
 
 stage_molecule() {

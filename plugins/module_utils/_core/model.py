@@ -53,6 +53,22 @@ class Mount:
 
 
 @dataclass(frozen=True)
+class Published:
+    """A port of the server that leads to one in a sandbox; address is the server's, protocol tcp or udp."""
+
+    address: str
+    port: int
+    guest_port: int
+    protocol: str = "tcp"
+
+    @property
+    def text(self) -> str:
+        """As users write it, in its one canonical form."""
+        host = f"[{self.address}]" if ":" in self.address else self.address
+        return f"{host}:{self.port}:{self.guest_port}" + ("/udp" if self.protocol == "udp" else "")
+
+
+@dataclass(frozen=True)
 class Limits:
     """Limits of a sandbox; None is not given in a wish, and unlimited in a fact.
 
@@ -105,6 +121,7 @@ class Instance:
     nesting: bool = False
     autostart: bool | None = None
     mounts: tuple[Mount, ...] = ()
+    published: tuple[Published, ...] = ()
     profiles: tuple[str, ...] = ()
     pool: str | None = None
     network: str | None = None
@@ -191,6 +208,7 @@ class InstanceSpec:
     nesting: bool | None = None
     autostart: bool | None = None
     mounts: tuple[Mount, ...] | None = None
+    published: tuple[Published, ...] | None = None
     profiles: tuple[str, ...] | None = None
     pool: str | None = None
     network: str | None = None
@@ -210,6 +228,7 @@ class InstanceChange:
     nesting: bool | None = None
     autostart: bool | None = None
     mounts: tuple[Mount, ...] | None = None
+    published: tuple[Published, ...] | None = None
     network: str | None = None
     wire: str | None = None
     profiles: tuple[str, ...] | None = None

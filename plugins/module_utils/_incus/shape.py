@@ -111,7 +111,7 @@ def _devices(
         devices[wire.NIC] = _nic(_only(client, "network", NETWORKS, OUR_NETWORK))
     if spec.network and not spec.wire:
         _check_there(client, "network", NETWORKS, spec.network)
-    return {**devices, **wire.mounts_to_wire(spec.mounts or ())}
+    return {**devices, **wire.mounts_to_wire(spec.mounts or ()), **wire.published_to_wire(spec.published or ())}
 
 
 def pool_for(client: Client, asked: str | None) -> str:
@@ -224,6 +224,9 @@ def _changed_devices(record: Record, change: InstanceChange) -> dict[str, Device
     if change.mounts is not None:
         devices = {name: device for name, device in devices.items() if not name.startswith(wire.MOUNT)}
         devices.update(wire.mounts_to_wire(change.mounts))
+    if change.published is not None:
+        devices = {name: device for name, device in devices.items() if not name.startswith(wire.PUBLISHED)}
+        devices.update(wire.published_to_wire(change.published))
     return devices
 
 

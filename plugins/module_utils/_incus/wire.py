@@ -26,6 +26,7 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import 
     Instance,
     Limits,
     Mount,
+    Published,
 )
 from ansible_collections.pixels.sandbox.plugins.module_utils._incus import hardening
 
@@ -36,6 +37,7 @@ SHARED_IDS = "user.pixels.shared_ids"
 NIC = "eth0"
 ROOT = "root"
 MOUNT = "mount-"
+PUBLISHED = "publish-"
 
 _FRACTION = re.compile(r"\.\d+")
 
@@ -80,6 +82,7 @@ def instance_from_wire(record: Mapping[str, Any], project: str) -> Instance:
         nesting=expanded.get(hardening.NESTING) == "true",
         autostart=None if autostart is None else autostart == "true",
         mounts=mounts_from_wire(record["devices"]),
+        published=published_from_wire(record["devices"]),
         profiles=tuple(record["profiles"]),
         pool=root.get("pool"),
         network=nic.get("network") or nic.get("parent"),
@@ -139,6 +142,33 @@ def mounts_to_wire(mounts: tuple[Mount, ...]) -> dict[str, dict[str, str]]:
         }
         for number, mount in enumerate(mounts)
     }
+
+
+def published_from_wire(devices: Mapping[str, Mapping[str, str]]) -> tuple[Published, ...]:
+    """Return the ports that we published, sorted; one that somebody changed is not ours any more."""
+    found = []
+    for name, device in devices.items():
+        if name.startswith(PUBLISHED):
+            protocol, _colon, rest = device.get("listen", "").partition(":")
+            address, _colon, port = rest.rpartition(":")
+            guest_port = device.get("connect", "").rpartition(":")[2]
+            if port.isdigit() and guest_port.isdigit():
+                found.append(Published(address.strip("[]"), int(port), int(guest_port), protocol))
+    return tuple(sorted(found, key=lambda entry: entry.text))
+
+
+def published_to_wire(published: tuple[Published, ...]) -> dict[str, dict[str, str]]:
+    """Return published ports as devices."""
+    devices = {}
+    for entry in published:
+        host = f"[{entry.address}]" if ":" in entry.address else entry.address
+        devices[f"{PUBLISHED}{entry.protocol}-{entry.port}"] = {
+            "type": "proxy",
+            "listen": f"{entry.protocol}:{host}:{entry.port}",
+            "connect": f"{entry.protocol}:127.0.0.1:{entry.guest_port}",
+            "bind": "host",
+        }
+    return devices
 
 
 def limits_to_wire(limits: Limits) -> dict[str, str]:

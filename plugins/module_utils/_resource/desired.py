@@ -5,20 +5,25 @@
 
 from __future__ import annotations
 
+import ipaddress
 import posixpath
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.pixels.sandbox.plugins.module_utils._core import names, units
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import ConfigError
-from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import CloneSource, Limits, Mount
+from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import CloneSource, Limits, Mount, Published
 from ansible_collections.pixels.sandbox.plugins.module_utils._resource.egress import Wish, wish_from
 
 DEFAULT_IMAGE = "ubuntu/24.04"
 #: What a sandbox gets that is made from an image and was not given a number.
 DEFAULT_LIMITS = Limits(cpu=2, memory=2048 * 2**20)
 NEVER = "never"
+_PUBLISHED = re.compile(
+    r"(?:(?P<address>[0-9.]+|\[[0-9a-fA-F:.]+\]):)?(?P<port>[0-9]{1,5}):(?P<guest>[0-9]{1,5})(?:/(?P<protocol>tcp|udp))?"
+)
 
 #: Folders of the server that no sandbox may see, nor anything below most of them.
 _SYSTEM_TREES = (
@@ -65,6 +70,7 @@ class Desired:
     hardening: str | None
     nesting: bool | None
     mounts: tuple[Mount, ...] | None
+    published: tuple[Published, ...] | None
     labels: Mapping[str, str] | None
     owner: str | None
     #: seconds; 0 is never
@@ -105,6 +111,7 @@ def desired_from(params: Mapping[str, Any]) -> Desired:
         hardening=params["hardening"],
         nesting=params["nesting"],
         mounts=None if params["mounts"] is None else _mounts(params["mounts"]),
+        published=None if params.get("publish") is None else published_ports(params["publish"]),
         labels=None if params["labels"] is None else label_texts(params["labels"]),
         owner=None if params["owner"] is None else names.printable("owner", params["owner"]),
         ttl=None if params["ttl"] is None else _ttl(params["ttl"]),
@@ -170,6 +177,30 @@ def _mounts(given: Sequence[Mapping[str, Any]]) -> tuple[Mount, ...]:
     if twice:
         raise ConfigError(f"mounts: {', '.join(twice)} is the path of more than one")
     return mounts
+
+
+def published_ports(given: Sequence[str]) -> tuple[Published, ...]:
+    """Return published ports from how users write them, sorted; ConfigError for what is none."""
+    found = tuple(sorted((_published(str(text)) for text in given), key=lambda entry: entry.text))
+    places = [(entry.protocol, entry.port) for entry in found]
+    twice = sorted({port for protocol, port in places if places.count((protocol, port)) > 1})
+    if twice:
+        raise ConfigError(f"publish: the port {', '.join(map(str, twice))} is there more than once")
+    return found
+
+
+def _published(text: str) -> Published:
+    match = _PUBLISHED.fullmatch(text)
+    if not match:
+        raise ConfigError(f"publish: {text!r} is not [address:]port:guest port[/udp]")
+    try:
+        address = str(ipaddress.ip_address((match["address"] or "127.0.0.1").strip("[]")))
+    except ValueError as exc:
+        raise ConfigError(f"publish: {text!r}: {exc}") from exc
+    ports = int(match["port"]), int(match["guest"])
+    if not all(0 < port < 65536 for port in ports):
+        raise ConfigError(f"publish: {text!r}: ports are from 1 to 65535")
+    return Published(address, *ports, match["protocol"] or "tcp")
 
 
 def _path(option: str, text: str, folders: Sequence[str], trees: Sequence[str]) -> str:

@@ -162,6 +162,7 @@ def managed_fields(instance: Instance) -> dict[str, object]:
         "mounts": [
             {"source": mount.source, "path": mount.path, "readonly": mount.readonly} for mount in instance.mounts
         ],
+        "publish": [entry.text for entry in instance.published],
         "profiles": list(instance.profiles),
         "network": None if instance.wire else instance.network,
         "egress": egress_fields(instance),
@@ -270,6 +271,7 @@ class _Context:
             nesting=bool(spec.nesting),
             autostart=spec.autostart,
             mounts=spec.mounts or (),
+            published=spec.published or (),
             profiles=spec.profiles or (),
             network=spec.network,
         )
@@ -345,6 +347,7 @@ class _Context:
             nesting=nesting,
             autostart=desired.autostart,
             mounts=desired.mounts,
+            published=desired.published,
             profiles=desired.profiles,
             pool=desired.pool,
             network=desired.network,
@@ -477,6 +480,7 @@ class _Context:
             nesting=_differs(desired.nesting, found.nesting),
             autostart=_differs(desired.autostart, found.autostart),
             mounts=_differs(desired.mounts, found.mounts),
+            published=_differs(desired.published, found.published),
             profiles=_differs(desired.profiles, found.profiles),
             network=self._network_change(found),
             keys={**self._label_changes(found), **self._time_changes(found), **self._owner_changes(found)},
@@ -624,6 +628,7 @@ def changed_instance(found: Instance, change: InstanceChange) -> Instance:
         nesting=found.nesting if change.nesting is None else change.nesting,
         autostart=found.autostart if change.autostart is None else change.autostart,
         mounts=found.mounts if change.mounts is None else change.mounts,
+        published=found.published if change.published is None else change.published,
         profiles=found.profiles if change.profiles is None else change.profiles,
         network=found.network if change.network is None else change.network,
     )
@@ -656,7 +661,7 @@ def _changed_names(change: InstanceChange) -> list[str]:
     found = [field.name for field in fields(Limits) if getattr(change.limits, field.name) is not None]
     found += [
         name
-        for name in ("hardening", "nesting", "autostart", "mounts", "profiles", "network")
+        for name in ("hardening", "nesting", "autostart", "mounts", "published", "profiles", "network")
         if getattr(change, name) is not None
     ]
     if any(key.startswith(LABEL_PREFIX) for key in change.keys):
