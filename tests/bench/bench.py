@@ -26,6 +26,10 @@ from pathlib import Path
 
 from floor import Floor
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from support.internet import GOOD, RESOLVER, internet
+
 OURS = Path(sys.executable).parent
 REFERENCE = Path(os.environ.get("PIXELS_BENCH_REFERENCE", OURS))
 IMAGE = os.environ.get("PIXELS_TEST_IMAGE", "pixels/debian/13")
@@ -34,6 +38,34 @@ PROJECT = f"pxbench-{secrets.token_hex(3)}"
 #: is measured next.
 SETTLE_SECONDS = 20
 MEMORY_MIB = 200
+PARTS = ("clones", "many", "connection", "provision", "egress")
+ALLOWED = ["good.example.test"]
+INSIDE = ["incus", "exec", "--project", PROJECT, "local:px-one", "--", "python3", "-c"]
+#: Prints when it read the last byte.
+READER = """
+import socket, time
+stream = socket.create_connection(("good.example.test", 80), 5); stream.settimeout(5)
+stream.sendall(b"GET /slow/400 HTTP/1.1\\r\\nHost: good.example.test\\r\\n\\r\\n")
+last = 0
+try:
+    while stream.recv(4096): last = time.time()
+except OSError: pass
+print(last)
+"""
+#: Prints the median of TLS requests, each with a connection of its own, and the time of 256 MB.
+TRAFFIC = """
+import json, socket, ssl, statistics, sys, time
+context = ssl._create_unverified_context()
+def fetch(path):
+    begin = time.perf_counter()
+    with socket.create_connection((sys.argv[1], 443), 10) as plain, context.wrap_socket(plain, server_hostname="good.example.test") as stream:
+        stream.sendall(f"GET {path} HTTP/1.1\\r\\nHost: good.example.test\\r\\nConnection: close\\r\\n\\r\\n".encode())
+        while stream.recv(1 << 20): pass
+    return time.perf_counter() - begin
+fetch("/")
+request = statistics.median(fetch("/") for _ in range(50))
+print(json.dumps({"request_s": request, "bulk_s": fetch("/bytes/268435456")}))
+"""
 
 
 @dataclass(frozen=True)
@@ -347,12 +379,88 @@ class Bench:
         long = self.play.run([task] * (count + 1), inventory=str(inventory), bin_folder=folder)
         return (long - short) / count
 
+    def egress(self) -> None:
+        """Make eight under the policy of agents, change policies small and large, and send through the gateway."""
+        with internet(self.play.folder / "internet") as _net:
+            settings = {"gateway_image": f"local:{IMAGE}", "gateway_resolver": RESOLVER}
+            self.play.book("pixels.sandbox.gateway", settings)
+            times: dict[str, list[float]] = {"agent": [], "unrestricted": []}
+            for _turn in range(self.runs):
+                for side, values in times.items():
+                    time.sleep(SETTLE_SECONDS)
+                    wanted = instance_task(names(8), clone_from="origin:ready", egress=side)
+                    values.append(self.task(wanted))
+                    self.play.run([instance_task(names(8), state="absent")])
+            self.told("8 clones", times)
+            middle = {side: statistics.median(values) for side, values in times.items()}
+            self.add("egress_clone_8", middle["agent"], "without a policy", middle["unrestricted"], 1.25)
+            self.play.run(
+                [instance_task(["one", "two"], clone_from="origin:ready", egress="allowlist", egress_allow=ALLOWED)]
+            )
+            self.changes()
+            self.traffic()
+            self.play.run([instance_task(["one", "two"], state="absent")])
+
+    def told(self, what: str, times: dict[str, list[float]]) -> None:
+        """Print figures side by side."""
+        for side, values in times.items():
+            say(f"{what}, {side}: " + ", ".join(f"{seconds:.4g}" for seconds in values))
+
+    def egress_task(self, allow: list[str]) -> dict[str, object]:
+        """Return a task of pixels_egress."""
+        task = {"name": "one", "mode": "allowlist", "allow": allow, "incus_project": PROJECT}
+        return {"pixels.sandbox.pixels_egress": task, "vars": {"ansible_python_interpreter": sys.executable}}
+
+    def changes(self) -> None:
+        """Measure until a destination is cut, and policies of 20 and of 2000 names."""
+        cut = []
+        for _turn in range(max(3, self.runs)):
+            self.play.run([self.egress_task(ALLOWED)])
+            with subprocess.Popen([*INSIDE, READER], stdout=subprocess.PIPE, text=True) as reader:
+                time.sleep(1.5)
+                begin = time.time()
+                self.play.run([self.egress_task(["other.example.test"])])
+                last = float(reader.communicate(timeout=60)[0])
+            cut.append(max(0.0, last - begin - self.empty))
+        say("until a destination is cut: " + ", ".join(f"{seconds:.2f}" for seconds in cut))
+        middle = statistics.median(cut)
+        self.rows.append(Row("egress_cut", middle, "a task", 2.0, "under 2 s", middle < 2))
+        times: dict[str, list[float]] = {"2000": [], "20": []}
+        for turn in range(self.runs):
+            for side, values in times.items():
+                allow = [f"n{number}.t{turn}.example.test" for number in range(int(side))]
+                values.append(self.task(self.egress_task(allow)))
+        self.told("names in a policy", times)
+        self.add("egress_2000_names", statistics.median(times["2000"]), "20 names", statistics.median(times["20"]), 3)
+        self.play.run([self.egress_task(ALLOWED)])
+
+    def traffic(self) -> None:
+        """Measure requests and bulk from a confined sandbox, and from one without a policy to the same server."""
+        out = {}
+        for side, name in (("gateway", "px-one"), ("direct", "px-origin")):
+            argv = ["incus", "exec", "--project", PROJECT, f"local:{name}", "--", "python3", "-c", TRAFFIC]
+            target = "good.example.test" if side == "gateway" else GOOD
+            done = subprocess.run([*argv, target], check=True, capture_output=True, text=True)
+            out[side] = json.loads(done.stdout)
+            say(f"traffic, {side}: {out[side]}")
+        request = {side: float(told["request_s"]) for side, told in out.items()}
+        met = request["gateway"] <= request["direct"] + 0.005
+        self.rows.append(
+            Row("egress_request", request["gateway"], "direct", request["direct"], "reference + 5 ms", met)
+        )
+        self.add("egress_bulk_256_mb", out["gateway"]["bulk_s"], "direct", out["direct"]["bulk_s"], 4)
+
 
 def clean() -> None:
     """Remove the project and all in it."""
     floor_ = Floor(PROJECT)
     for name in floor_.names():
         incus("delete", "--project", PROJECT, "--force", name)
+    for network in json.loads(
+        subprocess.run(["incus", "query", "local:/1.0/networks?recursion=1"], check=True, capture_output=True).stdout
+    ):
+        if (network.get("config") or {}).get("user.pixels.project") == PROJECT:
+            incus("network", "delete", f"local:{network['name']}")
     incus("project", "delete", PROJECT)
 
 
@@ -360,11 +468,9 @@ def main() -> None:
     """Measure, and print the figures as JSON in the last line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=3, help="how often each figure is taken")
-    parser.add_argument(
-        "--only", choices=("clones", "many", "connection", "provision"), action="append", help="parts to measure"
-    )
+    parser.add_argument("--only", choices=PARTS, action="append", help="parts to measure")
     arguments = parser.parse_args()
-    parts = arguments.only or ["clones", "many", "connection", "provision"]
+    parts = arguments.only or PARTS
     signal.signal(signal.SIGTERM, lambda *_args: sys.exit("ended by a signal"))
     incus("project", "create", PROJECT, "-c", "features.images=false", "-c", "features.profiles=true")
     try:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import threading
 import time
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.deadline import Deadline
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import ConfigError, PixelsError
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import (
@@ -297,6 +299,22 @@ def test_what_was_refused_is_told_by_name(server: IncusBackend, box: str, projec
     assert counts["evil.test"] == 2
 
 
+def test_a_list_to_be_read_is_made_of_what_was_refused(
+    server: IncusBackend, box: str, project: str, tmp_path: Path
+) -> None:
+    leg = found(server, box).addresses[0].rpartition(".")[0] + ".1"
+    hostile = "x.test\n          - evil.example"
+    lookup = {"id": "dns", "kind": "dns", "address": leg, "name": "wanted.test"}
+    probe(server, box, lookup, {"id": "tls", "kind": "tls", "address": leg, "port": 443, "name": hostile})
+    output = tmp_path / "allow.yml"
+    words = ["-e", f"names={box}", "-e", f"output={output}"]
+    command = ["ansible-playbook", "-i", "localhost,", "pixels.sandbox.suggest_policy", *words]
+    environment = {**os.environ, "PIXELS_INCUS_PROJECT": project}
+    subprocess.run(command, check=True, env=environment, capture_output=True)
+    told = yaml.safe_load(output.read_text())
+    assert told == {box: {"allow_add": ["wanted.test"], "addresses": []}}
+
+
 def until_verified(server: IncusBackend, name: str) -> None:
     """Wait until a policy is in force again."""
     end = time.monotonic() + 30
@@ -432,6 +450,9 @@ def test_many_at_once_from_two_controllers_do_not_collide(project: str, server: 
         records = list_egress(server, [name for names in sides.values() for name in names], False)
         assert all(record["verified"] for record in records), records
         assert len({record["wire"] for record in records}) == 6
+        # of networks that go at once the server fails to remove some
+        failed = live.ensure(server, [name for names in sides.values() for name in names], state="absent")
+        assert not failed, failed
     finally:
         remove(server)
 

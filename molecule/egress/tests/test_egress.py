@@ -7,51 +7,46 @@ from __future__ import annotations
 
 import time
 
-import pytest
 from testinfra.host import Host
 
-CONFINED = ("mol-agent", "mol-clone", "mol-copy")
 FETCH = "python3 -c \"import urllib.request as u; print(u.urlopen('http://{host}/GPL-3', timeout=5).read()[:60])\""
 
 
-@pytest.fixture
-def confined(host: Host) -> Host:
-    if host.backend.host not in CONFINED:
-        pytest.skip("it is not confined")
-    return host
-
-
-def test_what_the_policy_names_is_reached(confined: Host) -> None:
+def test_what_the_policy_names_is_reached(host: Host) -> None:
     # a restarted guest may still be booting
     end = time.monotonic() + 30
-    while (said := confined.run(FETCH.format(host="web.example.test"))).rc and time.monotonic() < end:
+    while (said := host.run(FETCH.format(host="web.example.test"))).rc and time.monotonic() < end:
         time.sleep(0.5)
     assert "GENERAL PUBLIC LICENSE" in said.stdout, said.stderr
 
 
-def test_its_address_is_not(confined: Host) -> None:
-    found = confined.run("grep -o '=[0-9.]*' /etc/pixels-egress.txt").stdout.strip().removeprefix("=")
+def test_its_address_is_not(host: Host) -> None:
+    found = host.run("grep -o '=[0-9.]*' /etc/pixels-egress.txt").stdout.strip().removeprefix("=")
     assert found
-    assert confined.run(FETCH.format(host=found)).rc != 0
+    assert host.run(FETCH.format(host=found)).rc != 0
 
 
-def test_what_the_policy_does_not_name_has_no_address(confined: Host) -> None:
-    assert confined.run("getent hosts other.example.test").rc == 2
-    assert confined.run("getent hosts git.example.test").rc == 0
+def test_what_the_policy_does_not_name_has_no_address(host: Host) -> None:
+    assert host.run("getent hosts other.example.test").rc == 2
+    assert host.run("getent hosts git.example.test").rc == 0
 
 
-def test_each_hangs_on_a_wire_of_its_own_and_is_told_its_policy(confined: Host) -> None:
-    links = confined.run("ls /sys/class/net").stdout.split()
+def test_each_hangs_on_a_wire_of_its_own_and_is_told_its_policy(host: Host) -> None:
+    links = host.run("ls /sys/class/net").stdout.split()
     assert sorted(links) == ["eth0", "lo"]
-    said = confined.file("/etc/pixels-egress.txt").content_string
+    said = host.file("/etc/pixels-egress.txt").content_string
     assert "egress allowlist" in said
     assert "git.example.test:22" in said
 
 
-def test_they_do_not_reach_each_other(confined: Host) -> None:
-    others = [f"100.64.{number}.2" for number in range(4)]
-    own = confined.run("hostname -I").stdout.split()[0]
-    for address in others:
-        if address != own:
-            script = f"import socket; socket.create_connection(('{address}', 22), 1)"
-            assert confined.run(f'python3 -c "{script}"').rc != 0
+def test_they_do_not_reach_each_other(host: Host) -> None:
+    script = (
+        "import os, socket; "
+        "own = os.popen('hostname -I').read().split()[0]; "
+        "[print(a, socket.socket().connect_ex((a, 22))) "
+        "for a in ['100.64.%d.2' % n for n in range(3)] if a != own and not socket.setdefaulttimeout(1)]"
+    )
+    said = host.run(f'python3 -c "{script}"')
+    answers = [line.split()[1] for line in said.stdout.splitlines()]
+    assert len(answers) == 2
+    assert "0" not in answers

@@ -184,6 +184,10 @@ class Backend(ABC):
         """
 
     @abstractmethod
+    def network_off_wire(self, instance: Instance) -> str | None:
+        """Return the network that a sandbox gets which leaves its wire."""
+
+    @abstractmethod
     def refusals(self, wires: Sequence[str]) -> Mapping[str, tuple[Refusal, ...]]:
         """Return what was refused on each wire that has a leg, the newest first."""
 

@@ -184,7 +184,8 @@ class IncusBackend(Backend):
         """Change the instance if it still is what was read."""
         record, etag = self._fetch(instance.name)
         if change.wire == "" and change.network is None:
-            change = replace(change, network=shape.network_off_wire(self._client, record))
+            given, network = shape.network_off_wire(self._client, record["profiles"])
+            change = change if given else replace(change, network=network)
         for _turn in range(_READ_TRIES):
             if wire.revision(record) != instance.revision:
                 raise Conflict(
@@ -357,6 +358,10 @@ class IncusBackend(Backend):
     def connect_wire(self, wire: str, rules: Rules, deadline: Deadline) -> None:
         """Have the gateway enforce these rules on a wire."""
         self._gateway.connect(wire, rules, deadline)
+
+    def network_off_wire(self, instance: Instance) -> str | None:
+        """Return the network that a sandbox gets which leaves its wire."""
+        return shape.network_off_wire(self._client, instance.profiles)[1]
 
     def refusals(self, wires: Sequence[str]) -> Mapping[str, tuple[Refusal, ...]]:
         """Return what was refused on each wire that has a leg."""

@@ -74,6 +74,7 @@ class Gateway:
         self._execute = execute
         self._batch = _Batch(self._commit)
         self._allocation = threading.Lock()
+        self._deletion = threading.Lock()
         self._taken: set[str] = set()
 
     # -- what is in force
@@ -193,7 +194,7 @@ class Gateway:
             self._client.run("DELETE", path, None, deadline, "delete the gateway")
         found = self._client.find(f"{NETWORKS}/{self._uplink}")
         if found and self._is_uplink(found[0]):
-            self._client.request("DELETE", f"{NETWORKS}/{self._uplink}")
+            self._delete_network(self._uplink)
 
     def _make_uplink(self) -> None:
         path = f"{NETWORKS}/{self._uplink}"
@@ -320,10 +321,23 @@ class Gateway:
         if self.record() is not None:
             self._batch.submit(wire_name, None, deadline)
         if found is not None:
-            try:
-                self._client.request("DELETE", f"{NETWORKS}/{wire_name}")
-            except NotFound:
-                return
+            self._delete_network(wire_name)
+
+    def _delete_network(self, name: str) -> None:
+        """Delete a network, one after the other: the server looks at all interfaces, and fails when another one goes meanwhile."""
+        with self._deletion:
+            for turn in range(_TRIES):
+                try:
+                    self._client.request("DELETE", f"{NETWORKS}/{name}")
+                except NotFound:
+                    return
+                except ApiError:
+                    # another controller may be at it
+                    if turn == _TRIES - 1:
+                        raise
+                    Deadline(1).pause(0.1, "delete again")
+                else:
+                    return
 
     def connect(self, wire_name: str, rules: Rules, deadline: Deadline) -> None:
         """Have the gateway enforce rules on a wire."""

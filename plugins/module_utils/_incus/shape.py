@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import ConfigError
@@ -170,11 +170,12 @@ def _check_there(client: Client, option: str, path: str, name: str) -> None:
         raise ConfigError(f"{option}: there is no {option} {name}; there are: {there}")
 
 
-def network_off_wire(client: Client, record: Record) -> str | None:
-    """Return the network of a sandbox that leaves its wire, None where its profiles give it one."""
-    if wire.managed_nic(_profile_devices(client, record["profiles"]))[0]:
-        return None
-    return _only(client, "network", NETWORKS, OUR_NETWORK)
+def network_off_wire(client: Client, profiles: Sequence[str]) -> tuple[bool, str | None]:
+    """Return the network of a sandbox that leaves its wire, and whether its profiles give it that."""
+    _name, nic = wire.managed_nic(_profile_devices(client, list(profiles)))
+    if nic:
+        return True, nic.get("network") or nic.get("parent")
+    return False, _only(client, "network", NETWORKS, OUR_NETWORK)
 
 
 def changed_shape(record: Record, change: InstanceChange) -> Record:

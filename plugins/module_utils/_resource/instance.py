@@ -428,6 +428,7 @@ class _Context:
         deadline = self._deadline()
         steps = []
         name = found.name
+        leaves: str | None = None
         if change:
             what = ", ".join(_changed_names(change))
             steps.append(Step(f"change {what} of {name}", lambda: self._update(found, deadline)))
@@ -437,8 +438,12 @@ class _Context:
             self.enforcer.check_possible(wanted)
             steps += enforcement_steps(self.enforcer, found, before, wanted, deadline)
             change = replace(change, keys={**change.keys, KEY_EGRESS: wanted.text if wanted.confined else None})
+            if found.wire and not wanted.confined:
+                leaves = self.desired.network or self.backend.network_off_wire(found)
         steps += self._power(name, found.status, deadline, addressed=bool(found.addresses))
         after = changed_instance(found, change)
+        if leaves:
+            after = replace(after, network=leaves, wire=None)
         status = {"started": RUNNING, "restarted": RUNNING, "stopped": STOPPED, "frozen": FROZEN}
         predicted = replace(after, status=status.get(self.desired.state, found.status))
         return Plan(

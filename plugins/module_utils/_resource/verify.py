@@ -459,7 +459,13 @@ def catalogue(targets: Targets, spots: Mapping[str, Spot]) -> list[Attack]:
     for address in t.hosts:
         found.append(Attack(f"the server at {address}, by ICMP", {"kind": "icmp", "address": address}))
         for stream in (False, True):
-            probe = {"kind": "dns", "address": address, "name": "any.invalid", "stream": stream, "any": True}
+            probe = {
+                "kind": "dns",
+                "address": address,
+                "name": f"{control.server_name}.incus",
+                "stream": stream,
+                "any": True,
+            }
             found.append(Attack(f"the server's DNS at {address} over {'TCP' if stream else 'UDP'}", probe))
     host = {
         "kind": "frame_udp",

@@ -408,6 +408,9 @@ table inet pixels {{
   chain refuse {{
     meta l4proto {{ tcp, udp }} update @denied {{ iifname . ip daddr . meta l4proto . th dport }}
     meta l4proto != {{ tcp, udp }} update @denied {{ iifname . ip daddr . meta l4proto . 0 }}
+    # whoever works in the guest is told at once
+    meta l4proto tcp reject with tcp reset
+    meta l4proto udp reject with icmp type admin-prohibited
     drop
   }}
   chain forward {{

@@ -1,0 +1,59 @@
+# Copyright (c) 2026, the pixels.sandbox authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What confines an instance, and what leads around that."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.pixels.sandbox.plugins.module_utils._incus import confinement, hardening
+
+WIRE = "pxe-0007"
+ROOT = {"type": "disk", "path": "/", "pool": "pixels"}
+GOOD = {"eth0": confinement.nic(WIRE), "root": ROOT}
+
+
+def test_a_confined_sandbox_has_no_way_out() -> None:
+    assert confinement.ways_out(WIRE, {}, GOOD) == ()
+    assert confinement.ways_out("none", {}, {"eth0": {"type": "none"}, "root": ROOT}) == ()
+    more = {
+        "mount-0": {"type": "disk", "source": "/srv/x", "path": "/x"},
+        "data": {"type": "disk", "pool": "p", "source": "v", "path": "/d"},
+    }
+    published = {"publish-tcp-80": {"type": "proxy", "bind": "host"}, "eth1": {"type": "none"}}
+    strict = hardening.LEVELS["strict"]
+    assert confinement.ways_out(WIRE, strict, {**GOOD, **more, **published}) == ()
+
+
+@pytest.mark.parametrize(
+    ("config", "devices", "words"),
+    [
+        ({}, {"eth0": {"type": "nic", "network": "pixels0"}}, "private macvlan"),
+        ({}, {"eth0": {**confinement.nic(WIRE), "mode": "bridge"}}, "private macvlan"),
+        ({}, {"eth0": {**confinement.nic(WIRE), "parent": "pxe-0008"}}, "private macvlan"),
+        ({}, {"eth1": {"type": "nic", "network": "pixels0"}}, "eth1 is a nic"),
+        ({}, {"out": {"type": "proxy", "bind": "instance"}}, "proxy out leads"),
+        ({}, {"host": {"type": "disk", "source": "/var/run", "path": "/run2"}}, "/var/run of the server"),
+        ({}, {"gpu": {"type": "gpu"}}, "is a gpu"),
+        ({"raw.lxc": "lxc.net.0.type = none"}, {}, "raw.lxc"),
+        ({"raw.idmap": "both 0 0"}, {}, "raw.idmap"),
+        ({"security.privileged": "true"}, {}, "privileged"),
+    ],
+)
+def test_each_way_out_is_named(config: dict[str, str], devices: dict[str, dict[str, str]], words: str) -> None:
+    (found,) = confinement.ways_out(WIRE, config, {**GOOD, **devices})
+    assert words in found
+
+
+def test_without_a_wire_that_is_told() -> None:
+    assert "does not hang on a wire" in confinement.ways_out(None, {}, {"root": ROOT})[0]
+
+
+def test_a_wire_is_known_by_its_name_alone() -> None:
+    assert confinement.wire_of({"eth0": confinement.nic(WIRE)}) == WIRE
+    assert confinement.wire_of({"eth0": {"type": "none"}}) == "none"
+    for device in ({"type": "nic", "network": "pixels0"}, {"type": "nic", "parent": "pxe-zz"}, {"type": "disk"}):
+        assert confinement.wire_of({"eth0": device}) is None
+    assert confinement.masks({"eth0": {"type": "nic"}, "eth1": {"type": "nic"}, "root": ROOT}) == {
+        "eth1": {"type": "none"}
+    }

@@ -1,0 +1,117 @@
+# Copyright (c) 2026, the pixels.sandbox authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The files that legs of a gateway become."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from ansible_collections.pixels.sandbox.plugins.module_utils._core.policy import policy
+
+PROGRAM = Path(__file__).parents[3] / "roles/gateway/files/render.py"
+SETTINGS: dict[str, Any] = {
+    "uplink": "eth0",
+    "uplink_network": "10.9.0.0/24",
+    "legs_range": "100.64.0.0/14",
+    "bound_source": "10.9.0.250",
+    "resolver": "10.9.0.1",
+    "limits": {"connections": 512, "opened": 200, "queries": 200},
+}
+
+
+@pytest.fixture
+def render() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("render", PROGRAM)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def leg(number: int = 0, **options: Any) -> dict[str, Any]:
+    """Return a leg with the rules of a policy."""
+    return {"subnet": f"100.64.{number}.0/24", "rules": policy("allowlist", **options).rules().record}
+
+
+def test_the_fingerprint_is_that_of_the_collection(render: ModuleType) -> None:
+    rules = policy("agent").rules()
+    assert render.fingerprint(rules.record) == rules.digest
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        {"subnet": "100.64.0.0/16"},
+        {"subnet": "100.64.0.1/24"},
+        {"names": {'a.example"; }': [443]}},
+        {"names": {"a.example\nserver=/#/8.8.8.8": [443]}},
+        {"wildcards": {"com/": [443]}},
+        {"bound": {"a.example": "1.2.3"}},
+        {"networks": {"10.0.0.0/8; accept": [1]}},
+        {"denied_networks": {"::/0": [1]}},
+        {"names": {"a.example": ["443"]}},
+        {"names": {"a.example": [70000]}},
+    ],
+)
+def test_what_would_be_another_line_of_a_file_is_refused(render: ModuleType, spoil: dict[str, Any]) -> None:
+    made = leg(allow=["a.example.test"])
+    render.check("pxe-0000", made)
+    if "subnet" in spoil:
+        made.update(spoil)
+    else:
+        made["rules"].update(spoil)
+    with pytest.raises(ValueError):  # noqa: PT011  # of many kinds
+        render.check("pxe-0000", made)
+    with pytest.raises(ValueError, match="is not a leg"):
+        render.check("eth0", leg())
+
+
+def test_a_name_with_ports_of_its_own_keeps_its_address(render: ModuleType) -> None:
+    first = render.with_slots(leg(allow=["m.example.test:22"]), None)
+    second = render.with_slots(leg(allow=["a.example.test:22", "m.example.test:22"]), first)
+    assert first["slots"] == {"m.example.test": 3}
+    assert second["slots"] == {"m.example.test": 3, "a.example.test": 4}
+    with pytest.raises(ValueError, match="more than 248 names"):
+        render.with_slots(leg(allow=[f"n{number}.example.test:22" for number in range(249)]), None)
+
+
+def test_legs_of_one_policy_share_its_map(render: ModuleType) -> None:
+    legs = {
+        f"pxe-000{n}": render.with_slots(leg(n, allow=["a.example.test", "g.example.test:22"]), None) for n in range(3)
+    }
+    files = render.render(SETTINGS, legs)
+    text = files["/etc/nginx/nginx.conf"]
+    assert text.count('|a.example.test" a.example.test:443;') == 1
+    assert text.count('"100.64.1.3:22" g.example.test:22;') == 1
+    assert "@GENERATION@" not in text
+    assert "host-record=g.example.test,100.64.2.3" in files["/etc/pixels/dns/pxe-0002.conf"]
+    assert "Address=100.64.2.3/24" in files["/etc/systemd/network/50-pxe-0002.network"]
+    assert files["/etc/nftables.conf"].endswith(render.element_script(legs))
+
+
+def test_denials_come_before_what_they_deny(render: ModuleType) -> None:
+    made = render.with_slots(
+        leg(
+            allow=["*.wild.example", "198.51.100.0/24:80", "in.example.test=192.0.2.9"],
+            deny=["bad.wild.example", "*.deep.wild.example", "198.51.100.7", "198.51.100.8:80"],
+        ),
+        None,
+    )
+    text = render.render(SETTINGS, {"pxe-0000": made})["/etc/nginx/nginx.conf"]
+    assert 'bad.wild.example" "";' in text
+    assert text.index("deep") < text.index("(?<h>")
+    assert "192.0.2.9:443 10.9.0.250;" in text
+    found = render.elements({"pxe-0000": made})
+    assert found["direct"] == ['"pxe-0000" . 198.51.100.0/24 . 80']
+    assert found["refused"] == ['"pxe-0000" . 198.51.100.7 . 0-65535', '"pxe-0000" . 198.51.100.8 . 80']
+    assert found["bound"] == ["192.0.2.9 . 443", "192.0.2.9 . 80"]
+
+
+def test_without_legs_nothing_is_let_through(render: ModuleType) -> None:
+    assert render.elements({}) == {"guests": [], "direct": [], "refused": [], "bound": [], "ports": ["443", "80"]}
