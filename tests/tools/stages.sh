@@ -162,17 +162,13 @@ stage_live() {
     --junitxml="$junit/live.xml" tests/unit/contract tests/live
 }
 
+# Attacks confined sandboxes on the local Incus.
 stage_verify() {
-  drop_quotas
-  verify_egress
-}
-
-# verify_egress [WORD...]: attack confined sandboxes on the local Incus.
-verify_egress() {
   local venv
   venv=$(dev_environment)
+  drop_quotas
   PATH="$venv/bin:$PATH" ANSIBLE_PIPELINING=true PIXELS_VERIFY_REPORT="${PIXELS_VERIFY_REPORT:-$PIXELS_CACHE/egress-report}" \
-    "$venv/bin/python" tests/tools/verify.py "$@"
+    "$venv/bin/python" tests/tools/verify.py
 }
 
 stage_molecule() {
