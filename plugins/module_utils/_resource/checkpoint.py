@@ -38,11 +38,14 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._resource.instance 
     time_text,
     utc_now,
 )
-from ansible_collections.pixels.sandbox.plugins.module_utils._resource.ownership import refuse_foreign
+from ansible_collections.pixels.sandbox.plugins.module_utils._resource.ownership import (
+    owned,
+    refuse_foreign,
+    update,
+)
 
 #: How far the server's clock and ours may be apart when an expiry is compared with the one asked for.
 _CLOCKS_APART = timedelta(minutes=2)
-_TRIES = 5
 
 
 @dataclass(frozen=True)
@@ -254,22 +257,17 @@ class _Planner:
 
     def _protect(self, protected: bool) -> None:
         """Put the label into the list of protected ones, or take it out."""
-        for _turn in range(_TRIES):
-            instance = self.backend.get_instance(self.name)
-            if instance is None:
-                raise NotFound(f"{self.name} was removed meanwhile", 404)
+
+        def change_of(instance: Instance) -> InstanceChange:
             labels = _marks(instance)
             wanted = labels | {self.label} if protected else labels - {self.label}
-            if wanted == labels:
-                return
-            change = InstanceChange(keys={KEY_PROTECTED: ",".join(sorted(wanted)) or None})
-            try:
-                self.backend.update_instance(instance, change, self.deadline)
-            except Conflict:
-                self.deadline.pause(0.1, f"protect checkpoint {self.label}")
-            else:
-                return
-        raise Conflict(f"{self.name} keeps being changed by somebody else", 412)
+            return (
+                InstanceChange()
+                if wanted == labels
+                else InstanceChange(keys={KEY_PROTECTED: ",".join(sorted(wanted)) or None})
+            )
+
+        update(self.backend, self.name, change_of, self.deadline)
 
     # -- absent
 
@@ -355,11 +353,7 @@ class _Planner:
         self.backend.set_power(self.name, "freeze", self.deadline)
 
     def _restore(self) -> None:
-        instance = self.backend.get_instance(self.name)
-        if instance is None:
-            raise NotFound(f"{self.name} was removed meanwhile", 404)
-        refuse_foreign(instance)
-        self.backend.restore_checkpoint(instance, self.label, self.deadline)
+        self.backend.restore_checkpoint(owned(self.backend, self.name), self.label, self.deadline)
 
 
 def _marks(instance: Instance) -> set[str]:

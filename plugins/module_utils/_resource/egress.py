@@ -41,7 +41,7 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.policy import
     stored_policy,
 )
 from ansible_collections.pixels.sandbox.plugins.module_utils._resource import power
-from ansible_collections.pixels.sandbox.plugins.module_utils._resource.ownership import refuse_foreign
+from ansible_collections.pixels.sandbox.plugins.module_utils._resource.ownership import owned, refuse_foreign
 
 MISSING = "there is no gateway on this server, or in this project of it: the role pixels.sandbox.gateway builds one"
 _TRIES = 5
@@ -180,7 +180,7 @@ class Enforcer:
         try:
             self._enforce(name, wanted, deadline)
             if wanted.confined:
-                found = self._get(name)
+                found = owned(self.backend, name)
                 wrong = drift(found, wanted, None)
                 if wrong:
                     raise OperationFailed(f"{name} is not confined: {'; '.join(wrong)}")
@@ -193,7 +193,7 @@ class Enforcer:
 
     def _enforce(self, name: str, wanted: Policy, deadline: Deadline) -> None:
         for _turn in range(_TRIES):
-            found = self._get(name)
+            found = owned(self.backend, name)
             wire = found.wire
             made = None
             if wanted.confined and wanted.mode != "none":
@@ -227,13 +227,6 @@ class Enforcer:
                 self.backend.write_file(name, NOTICE, io.BytesIO(notice(wanted).encode()), 0o644)
             else:
                 self.backend.delete_file(name, NOTICE)
-
-    def _get(self, name: str) -> Instance:
-        found = self.backend.get_instance(name)
-        if found is None:
-            raise NotFound(f"{name} was removed meanwhile", 404)
-        refuse_foreign(found)
-        return found
 
 
 def notice(wanted: Policy) -> str:

@@ -19,7 +19,6 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import
     ConfigError,
     Conflict,
     DeadlineExceeded,
-    NotFound,
     OperationFailed,
     PixelsError,
     Unsupported,
@@ -64,7 +63,11 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._resource.egress im
     policy_of,
     policy_record,
 )
-from ansible_collections.pixels.sandbox.plugins.module_utils._resource.ownership import refuse_foreign
+from ansible_collections.pixels.sandbox.plugins.module_utils._resource.ownership import (
+    owned,
+    refuse_foreign,
+    update,
+)
 
 #: How long an unfinished sandbox that the server does not work at is left to the run that may be making it.
 GRACE_SECONDS = 20.0
@@ -72,7 +75,6 @@ _POLL_SECONDS = 0.2
 #: What the role session puts into a guest, and the session that a person enters.
 PX_SESSION = "/usr/local/bin/px-session"
 SESSION_COMMAND = (PX_SESSION, "attach", "console")
-_TRIES = 5
 #: Waits for systemd to have started everything; a guest without it is ready when it can run a command.
 _BOOTED = "if [ -d /run/systemd/system ]; then systemctl is-system-running --wait; else echo running; fi"
 
@@ -431,7 +433,9 @@ class _Context:
         leaves: str | None = None
         if change:
             what = ", ".join(_changed_names(change))
-            steps.append(Step(f"change {what} of {name}", lambda: self._update(found, deadline)))
+            steps.append(
+                Step(f"change {what} of {name}", lambda: update(self.backend, name, self._change, deadline, found))
+            )
         if self.desired.egress and not self.desired.egress_on_create:
             before = policy_of(found)
             wanted = self.desired.egress.policy(before)
@@ -529,24 +533,6 @@ class _Context:
         begin = found.created_at or self.clock()
         return {KEY_TTL: str(ttl), KEY_EXPIRES: time_text(begin + timedelta(seconds=ttl))}
 
-    def _update(self, found: Instance, deadline: Deadline) -> None:
-        """Change what differs; when somebody else changes the sandbox too, look again and change what still differs."""
-        current: Instance | None = found
-        for _turn in range(_TRIES):
-            if current is None:
-                raise NotFound(f"{found.name} was removed meanwhile", 404)
-            refuse_foreign(current)
-            change = self._change(current)
-            if not change:
-                return
-            try:
-                self.backend.update_instance(current, change, deadline)
-                return
-            except Conflict:
-                deadline.pause(_POLL_SECONDS, f"change {found.name}")
-                current = self.backend.get_instance(found.name)
-        raise Conflict(f"{found.name} keeps being changed by somebody else", 412)
-
     # -- power
 
     def _power(self, name: str, status: str, deadline: Deadline, addressed: bool = False) -> list[Step]:
@@ -595,9 +581,7 @@ class _Context:
 
     def _await_address(self, name: str, deadline: Deadline) -> None:
         while True:
-            found = self.backend.get_instance(name)
-            if found is None:
-                raise NotFound(f"{name} was removed meanwhile", 404)
+            found = owned(self.backend, name)
             if found.status == STOPPED:
                 raise OperationFailed(f"{name} stopped again right after its start; the server's log of it says why")
             if found.addresses or found.wire == NO_WIRE:

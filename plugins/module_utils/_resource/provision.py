@@ -12,7 +12,7 @@ from typing import Any
 from ansible_collections.pixels.sandbox.plugins.module_utils._backend.base import Backend
 from ansible_collections.pixels.sandbox.plugins.module_utils._core import names
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.deadline import Deadline
-from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import ConfigError, Conflict, NotFound
+from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import ConfigError
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import (
     PROVISION_PREFIX,
     Instance,
@@ -25,10 +25,9 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._resource.instance 
     time_text,
     utc_now,
 )
-from ansible_collections.pixels.sandbox.plugins.module_utils._resource.ownership import refuse_foreign
+from ansible_collections.pixels.sandbox.plugins.module_utils._resource.ownership import refuse_foreign, update
 
 _SECONDS = 60.0
-_TRIES = 5
 _PARALLEL = 8
 
 
@@ -87,8 +86,6 @@ def _told(instance: Instance) -> dict[str, object]:
 
 
 def _record(backend: Backend, desired: DesiredProvision, found: Instance, clock: Clock) -> None:
-    deadline = Deadline(_SECONDS)
-    current: Instance | None = found
     keys: dict[str, str | None] = {
         "status": desired.status if desired.status != "none" else None,
         "step": desired.step,
@@ -96,13 +93,4 @@ def _record(backend: Backend, desired: DesiredProvision, found: Instance, clock:
         "since": time_text(clock()) if desired.status != "none" else None,
     }
     change = InstanceChange(keys={f"{PROVISION_PREFIX}{name}": value for name, value in keys.items()})
-    for _turn in range(_TRIES):
-        if current is None:
-            raise NotFound(f"{found.name} was removed meanwhile", 404)
-        try:
-            backend.update_instance(current, change, deadline)
-            return
-        except Conflict:
-            deadline.pause(0.2, f"record the provisioning of {found.name}")
-            current = backend.get_instance(found.name)
-    raise Conflict(f"{found.name} keeps being changed by somebody else", 412)
+    update(backend, found.name, lambda _current: change, Deadline(_SECONDS), found)
