@@ -221,7 +221,7 @@ ARGUMENT_SPEC = {
 
 def main() -> None:
     """Run the module."""
-    run_info(ARGUMENT_SPEC, verify)
+    run_info(ARGUMENT_SPEC, verify, supports_check_mode=False)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ def run_info(
 
 
 def _module(spec: Mapping[str, object], rules: Mapping[str, Any]) -> AnsibleModule:
-    return AnsibleModule(argument_spec={**spec, **connection_spec()}, supports_check_mode=True, **rules)
+    return AnsibleModule(argument_spec={**spec, **connection_spec()}, **{"supports_check_mode": True, **rules})
 
 
 def _guarded(module: AnsibleModule, work: Callable[[Backend], Mapping[str, object]]) -> NoReturn:

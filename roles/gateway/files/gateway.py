@@ -425,7 +425,8 @@ def counted(legs: Legs) -> Iterator[dict[str, Any]]:
     for name in ("denied", "strangers"):
         told = json.loads(run("nft", "--json", "list", "set", "inet", "pixels", name))["nftables"]
         run("nft", "flush", "set", "inet", "pixels", name)
-        for element in next(entry["set"] for entry in told if "set" in entry).get("elem", ()):
+        (found,) = [entry["set"] for entry in told if "set" in entry]
+        for element in found.get("elem", ()):
             body = element["elem"]
             leg, *rest = body["val"]["concat"]
             if leg not in legs:

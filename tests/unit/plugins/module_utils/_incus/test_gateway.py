@@ -53,7 +53,7 @@ class Site:
             self.instance = {"config": config, "devices": {}, "status": "Running", "profiles": []}
 
     def gateway(self) -> Gateway:
-        return Gateway(cast("Client", self), "p", self.execute)
+        return Gateway(cast(Client, self), "p", self.execute)
 
     def find(self, path: str, **_params: str) -> tuple[Any, str] | None:
         if path.startswith("/1.0/instances/"):

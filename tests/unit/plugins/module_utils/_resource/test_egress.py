@@ -122,12 +122,12 @@ def box(name: str = "box", wanted: Policy | None = None, wire: str | None = None
 
 
 def planned(server: Server, **options: Any) -> Plan:
-    work = plan_egress(cast("Backend", server), {**OPTIONS, "name": ["box"], **options})
+    work = plan_egress(cast(Backend, server), {**OPTIONS, "name": ["box"], **options})
     return work.plans[0]
 
 
 def carried_out(server: Server, **options: Any) -> dict[str, PixelsError]:
-    return apply(plan_egress(cast("Backend", server), {**OPTIONS, "name": ["box"], **options}))
+    return apply(plan_egress(cast(Backend, server), {**OPTIONS, "name": ["box"], **options}))
 
 
 def test_the_lists_are_those_that_are_there_and_what_is_wanted_of_them() -> None:
@@ -224,21 +224,21 @@ def test_info_says_yes_no_and_unknown() -> None:
     server = Server(box(wanted=LIST, wire="pxe-box"), box("free"), box("odd"), box("base-x", kind="base"))
     server.there["odd"] = replace(server.there["odd"], keys={"kind": "sandbox", KEY_EGRESS: "{"})
     server.legs["pxe-box"] = LIST.rules().digest
-    told = {record["name"]: record for record in list_egress(cast("Backend", server), None, True)}
+    told = {record["name"]: record for record in list_egress(cast(Backend, server), None, True)}
     assert set(told) == {"box", "free", "odd"}
     assert (told["box"]["in_force"], told["box"]["verified"], told["free"]["in_force"]) == ("yes", True, "yes")
     assert told["odd"]["in_force"] == "unknown"
-    names = [(entry["name"], entry["suspicious"], entry["target"]) for entry in cast("Any", told["box"]["denied"])]
+    names = [(entry["name"], entry["suspicious"], entry["target"]) for entry in cast(Any, told["box"]["denied"])]
     assert names == [
         ("b.example.test", False, "B.example.test"),
         (None, True, "'a\\x1b[31m.test'"),
         (None, False, "192.0.2.1"),
     ]
     server.gateway = GatewayState(False, ("the gateway is stopped",))
-    (record,) = list_egress(cast("Backend", server), ["box"], True)
+    (record,) = list_egress(cast(Backend, server), ["box"], True)
     assert (record["in_force"], record["verified"], record["denied"]) == ("unknown", False, [])
     server.gateway = None
-    (record,) = list_egress(cast("Backend", server), ["box", "gone"], False)
+    (record,) = list_egress(cast(Backend, server), ["box", "gone"], False)
     assert record["in_force"] == "no"
 
 

@@ -98,7 +98,7 @@ def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def outcomes(server: Server) -> dict[str, str]:
-    report = Battery(cast("Backend", server), NAMES, TARGETS, "program", ("root", "nobody")).run()
+    report = Battery(cast(Backend, server), NAMES, TARGETS, "program", ("root", "nobody")).run()
     return {f"{entry['name']} {entry['user']}": str(entry["outcome"]) for entry in report.attacks}
 
 
@@ -123,7 +123,7 @@ def test_without_a_control_or_without_any_network_nothing_is_proved() -> None:
 
 
 def test_a_probe_that_breaks_proves_nothing() -> None:
-    battery = Battery(cast("Backend", Server()), NAMES, TARGETS, "program", ("root",))
+    battery = Battery(cast(Backend, Server()), NAMES, TARGETS, "program", ("root",))
     battery._judge("x", "root", {"outcome": "error", "why": "bug"}, {"outcome": "reached", "why": ""}, True)
     assert battery.report.record["inconclusive"] == 1
 
@@ -146,10 +146,10 @@ def test_what_is_wrong_with_the_sandboxes_is_told() -> None:
         "users": ["root"],
         "targets": {**TARGETS.__dict__, "hosts": None, "resolvers": ["198.51.100.53"]},
     }
-    assert verify(cast("Backend", Server()), params)["leaked"] == 0
+    assert verify(cast(Backend, Server()), params)["leaked"] == 0
     with pytest.raises(ConfigError, match="there is no sandbox"):
-        verify(cast("Backend", Server()), {**params, "other": "gone"})
+        verify(cast(Backend, Server()), {**params, "other": "gone"})
     server = Server()
     server.execute = lambda *_arguments: ExecResult(1, b"", b"no python3")  # type: ignore[method-assign]
     with pytest.raises((OperationFailed, ConfigError)):
-        verify(cast("Backend", server), params)
+        verify(cast(Backend, server), params)
