@@ -14,6 +14,7 @@ import contextlib
 import http.server
 import json
 import os
+import re
 import secrets
 import signal
 import socket
@@ -49,7 +50,7 @@ class Internet:
 
     def __init__(self, folder: Path, extra: Sequence[str] = ()) -> None:
         self.folder = folder
-        self.name = f"pxn{secrets.token_hex(4)}"
+        self.name = f"pxn{os.getpid()}x{secrets.token_hex(1)}"
         self.addresses = (GOOD, EVIL, RESOLVER, *extra)
         self._server: subprocess.Popen[bytes] | None = None
 
@@ -61,9 +62,10 @@ class Internet:
 
     def up(self) -> None:
         """Black-hole every address, then make the namespace that has them, and serve there."""
+        _remove_leftovers()
         for address in (f"{NET}.0/24", *(extra for extra in self.addresses if not extra.startswith(f"{NET}."))):
             # only while the wire is there does anything else lead to them; the metric lets the wire's route win
-            _ip("route", "add", "blackhole", address, "metric", "4000000")
+            _ip("route", "replace", "blackhole", address, "metric", "4000000")
         _ip("netns", "add", self.name)
         _ip("link", "add", self.name, "type", "veth", "peer", "name", "eth0", "netns", self.name)
         _ip("link", "set", self.name, "up")
@@ -136,6 +138,20 @@ def internet(folder: Path, extra: Sequence[str] = ()) -> Iterator[Internet]:
         yield made
     finally:
         made.down()
+
+
+def _remove_leftovers() -> None:
+    """Remove the namespaces of runs that were killed."""
+    for path in Path("/run/netns").glob("pxn*x*") if Path("/run/netns").is_dir() else ():
+        match = re.fullmatch(r"pxn(\d+)x[0-9a-f]{2}", path.name)
+        if match and not Path(f"/proc/{match[1]}").exists():
+            for pid in subprocess.run(
+                ["ip", "netns", "pids", path.name], capture_output=True, text=True, check=False
+            ).stdout.split():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)
+            _ip("link", "delete", path.name, check=False)
+            _ip("netns", "delete", path.name, check=False)
 
 
 def _ip(*arguments: str, check: bool = True) -> None:
