@@ -124,7 +124,12 @@ def test_a_reset_in_the_middle_of_a_play(tmp_path: Path, sandbox: str, project: 
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("not-there", "there is no such sandbox"), ("Illegal", "is not legal"), ("gateway", "is reserved")],
+    [
+        ("not-there", "there is no such sandbox"),
+        ("Illegal", "is not legal"),
+        ("gateway", "there is no such sandbox"),
+        ("base-x", "is reserved"),
+    ],
 )
 def test_a_host_that_is_no_sandbox_is_unreachable(name: str, expected: str, tmp_path: Path, project: str) -> None:
     result = tasks(tmp_path, {name: host(project)}, {"ansible.builtin.ping": {}})

@@ -398,10 +398,10 @@ def test_a_change_behind_our_back_is_told_and_put_right(
     if behind not in ("map entry", "ruleset"):
         assert egress(server, box).changed
     else:
-        # the gateway as a whole is not as it was left: its role puts that right
+        # the gateway as a whole is not as it was left: its role puts that right, by this
         with pytest.raises((ConfigError, AssertionError)):
             egress(server, box)
-        live.make_gateway(project, gateway_resolver=RESOLVER)
+        gateway(project, "px-gateway", "apply", stdin="{}")
     assert info(server, box)["verified"], info(server, box)
 
 

@@ -132,9 +132,7 @@ def apply(wanted: Mapping[str, Any]) -> dict[str, Any]:
     validate(files)
     changed = store(files, before, after)
     switch(changed, before, after)
-    touched = [*wanted.get("set", {}), *wanted.get("remove", ())]
-    cut(touched, before, after)
-    return status(touched)
+    return status([*wanted.get("set", {}), *wanted.get("remove", ())])
 
 
 def validate(files: Mapping[str, str]) -> None:
@@ -167,7 +165,7 @@ def unit(name: str) -> str:
 
 
 def switch(changed: set[str], before: Legs, after: Legs) -> None:
-    """Bring running services to their files: the rules first."""
+    """Bring running services to their files: first what lets through, then what only says so."""
     load_rules(after)
     if str(NGINX) in changed:
         run("nginx", "-q", "-s", "reload")
@@ -177,6 +175,7 @@ def switch(changed: set[str], before: Legs, after: Legs) -> None:
         lambda: answered_generation() == wanted and listening_workers() == WORKERS,
         "nginx does not run what was written for it",
     )
+    cut(before, after)
     if any(path.startswith("/etc/systemd/network/") for path in changed):
         run("networkctl", "reload")
     gone = sorted(set(before) - set(after))
@@ -273,11 +272,11 @@ def wait_until(holds: Any, otherwise: str) -> None:
         time.sleep(0.02)
 
 
-def cut(names: Sequence[str], before: Legs, after: Legs) -> None:
+def cut(before: Legs, after: Legs) -> None:
     """End the connections of legs that lost something: an old worker of nginx would keep them."""
-    for name in names:
-        old, new = before.get(name), after.get(name)
-        if old and (new is None or loses(old["rules"], new["rules"]) or old["slots"] != new["slots"]):
+    for name, old in before.items():
+        new = after.get(name)
+        if old != new and (new is None or loses(old["rules"], new["rules"]) or old["slots"] != new["slots"]):
             succeeds("ss", "--kill", "--tcp", "dst", render.address(old, 2))
 
 
