@@ -21,11 +21,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from support import live
 from support.internet import EVIL, GOOD, RESOLVER, internet
 
+#: Kernels without VLANs have no control for this.
+MAY_PROVE_NOTHING = {"colluding sibling, vlan NIC"}
 PRIVATE, METADATA = "10.255.255.1", "169.254.169.254"
 
 
 def main() -> int:
-    """Return 0 when nothing leaked."""
+    """Return 0 when all held: nothing leaked, and nothing but what this kernel cannot do proved nothing."""
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
         report = Path(os.environ.get("PIXELS_VERIFY_REPORT", folder / "egress-report"))
@@ -66,7 +68,8 @@ def main() -> int:
         print(f"queries of tunnels that a resolver heard, all by controls: {len(asked)}")
         keys = ("attacks", "held", "leaked", "inconclusive", "not_tried")
         print(json.dumps({key: told[key] for key in keys}))
-        return status
+        unproved = {attack["name"] for attack in told["report"] if attack["outcome"] == "inconclusive"}
+        return status or int(bool(unproved - MAY_PROVE_NOTHING))
 
 
 def addresses_of_the_server() -> list[str]:
