@@ -110,11 +110,17 @@ class IncusBackend(Backend):
 
     def list_instances(self, addresses: bool = True) -> tuple[Instance, ...]:
         """Return the px- instances of the project, sorted by name."""
-        records = self._read("/1.0/instances", recursion="2" if addresses else "1")
+        for turn in range(_READ_TRIES):
+            records = self._read("/1.0/instances", recursion="2" if addresses else "1")
+            whole = [record for record in records if record["config"] is not None]
+            if len(whole) == len(records) or turn == _READ_TRIES - 1:
+                break
+            # an instance that goes at this very moment is listed without its configuration
+            Deadline(1).pause(0.1, "read again")
         if not records:
             # a project that does not exist is answered like an empty one
             self._check_project()
-        ours = [record for record in records if record["name"].startswith(names.PREFIX)]
+        ours = [record for record in whole if record["name"].startswith(names.PREFIX)]
         return tuple(self._instance(record) for record in sorted(ours, key=lambda record: str(record["name"])))
 
     def get_instance(self, name: str) -> Instance | None:

@@ -303,6 +303,26 @@ def test_a_server_that_stumbles_over_a_guest_that_goes_is_asked_again(server: Fa
     assert [found.name for found in backend.list_instances()] == ["one"]
 
 
+@pytest.mark.parametrize("turns", [2, 99])
+def test_a_sandbox_that_is_listed_hollow_while_it_goes_is_looked_at_again(
+    server: FakeIncus, backend: IncusBackend, monkeypatch: pytest.MonkeyPatch, turns: int
+) -> None:
+    make(backend)
+    make(backend, name="two")
+    real, left = backend._client.get, [turns]
+
+    def get(path: str, **params: str) -> Any:
+        answer = real(path, **params)
+        if left[0] and path == "/1.0/instances":
+            left[0] -= 1
+            return [{**record, "config": None} if record["name"] == "px-one" else record for record in answer]
+        return answer
+
+    monkeypatch.setattr(backend._client, "get", get)
+    names = [found.name for found in backend.list_instances()]
+    assert names == (["one", "two"] if turns == 2 else ["two"])
+
+
 def test_a_list_without_addresses_costs_the_server_less(server: FakeIncus, backend: IncusBackend) -> None:
     make(backend)
     server.requests.clear()
