@@ -356,7 +356,7 @@ class Gateway:
         foreign = [
             ipaddress.IPv4Interface(network["config"]["ipv4.address"]).network
             for network in networks
-            if "/" in network.get("config", {}).get("ipv4.address", "")
+            if "/" in (network.get("config") or {}).get("ipv4.address", "")
         ]
         for network in networks:
             if self._is_orphan(network):
