@@ -99,8 +99,8 @@ class Connection(ConnectionBase):
     def _connect(self) -> Connection:
         if self._open is None:
             with self._failing():
-                asked = bare(self.get_option("remote_addr"))
-                self._name = asked if asked == GATEWAY_NAME else sandbox_name(asked)
+                asked = self.get_option("remote_addr")
+                self._name = GATEWAY_NAME if bare(asked) == GATEWAY_NAME else sandbox_name(asked)
                 backend = incus_backend(connection_options(self), direct=True)
                 self._check(backend)
             self._open = backend
