@@ -14,6 +14,7 @@ SANDBOX = "sandbox"
 GATEWAY = "gateway"
 #: The name of the instance through which confined sandboxes reach what their policies name.
 GATEWAY_NAME = "gateway"
+NO_GATEWAY = "there is no gateway on this server, or in this project of it: the role pixels.sandbox.gateway builds one"
 
 #: Instance.wire of a sandbox without any network.
 NO_WIRE = "none"
@@ -62,10 +63,15 @@ class Published:
     protocol: str = "tcp"
 
     @property
+    def place(self) -> str:
+        """Address and port of the server."""
+        host = f"[{self.address}]" if ":" in self.address else self.address
+        return f"{host}:{self.port}"
+
+    @property
     def text(self) -> str:
         """As users write it, in its one canonical form."""
-        host = f"[{self.address}]" if ":" in self.address else self.address
-        return f"{host}:{self.port}:{self.guest_port}" + ("/udp" if self.protocol == "udp" else "")
+        return f"{self.place}:{self.guest_port}" + ("/udp" if self.protocol == "udp" else "")
 
 
 @dataclass(frozen=True)
@@ -358,5 +364,4 @@ class Capabilities:
     clustered: bool = False
     mounts: bool = True
     freeze: bool = True
-    gateway: bool = True
     cores: int = 1

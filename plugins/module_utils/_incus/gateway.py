@@ -13,7 +13,7 @@ import hashlib
 import ipaddress
 import json
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -32,6 +32,7 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import 
     GATEWAY,
     GATEWAY_NAME,
     KEY_KIND,
+    NO_GATEWAY,
     RUNNING,
     ExecRequest,
     ExecResult,
@@ -52,7 +53,6 @@ VERSION = 1
 #: Keys of the gateway's instance, and of a wire's network.
 KEY_RANGE = wire.KEYS + "gateway.range"
 _SANDBOX, _PROJECT, _SUBNET, _MADE = (wire.KEYS + key for key in ("sandbox", "project", "subnet", "made"))
-MISSING = "there is no gateway on this server, or in this project of it: the role pixels.sandbox.gateway builds one"
 #: How long a wire that nothing hangs on is left to the run that may be making its sandbox.
 _ORPHAN = timedelta(minutes=15)
 _TRIES = 10
@@ -151,13 +151,13 @@ class Gateway:
 
     def make(self, spec: GatewaySpec, source: Record, deadline: Deadline) -> None:
         """Make the uplink and the instance as far as they are not there."""
-        path = f"/1.0/instances/{names.server_name(GATEWAY_NAME)}"
-        if self._client.find(path) and self.record() is None:
+        there = self.record()
+        if there is None and self._client.find(f"/1.0/instances/{names.server_name(GATEWAY_NAME)}"):
             raise Foreign(
                 f"the instance {names.server_name(GATEWAY_NAME)} is not a gateway of this collection; it is left alone"
             )
         self._make_uplink()
-        if self.record() is not None:
+        if there is not None:
             return
         config = {
             **hardening.LEVELS["strict"],
@@ -271,7 +271,7 @@ class Gateway:
         """Return a wire of the sandbox: the one that it has, else the lowest that is free."""
         record = self.record()
         if record is None:
-            raise ConfigError(f"egress: {MISSING}")
+            raise ConfigError(f"egress: {NO_GATEWAY}")
         subnets = ipaddress.IPv4Network(record["config"][KEY_RANGE])
         for _turn in range(_TRIES):
             with self._allocation:
@@ -290,7 +290,7 @@ class Gateway:
                 _SANDBOX: names.server_name(name),
                 _PROJECT: self._project,
                 _SUBNET: subnet,
-                _MADE: datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+                _MADE: wire.time_to_wire(datetime.now(timezone.utc)),
             }
             body = {
                 "name": chosen,
@@ -374,10 +374,10 @@ class Gateway:
         if not self._is_wire_of(network, config.get(_SANDBOX, "")):
             return False
         try:
-            made = datetime.strptime(config[_MADE], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
-        except (KeyError, ValueError):
+            made = wire.time_from_wire(config.get(_MADE))
+        except ValueError:
             return False
-        if datetime.now(timezone.utc) - made < _ORPHAN:
+        if made is None or datetime.now(timezone.utc) - made < _ORPHAN:
             return False
         return not _users(network)
 
@@ -403,7 +403,7 @@ class Gateway:
         for _turn in range(_TRIES):
             found = self._client.find(path)
             if found is None:
-                raise ConfigError(f"egress: {MISSING}")
+                raise ConfigError(f"egress: {NO_GATEWAY}")
             record, etag = found
             devices = {name: device for name, device in record["devices"].items() if name not in gone}
             devices.update({name: _leg_device(name) for name in added})
@@ -422,7 +422,7 @@ class Gateway:
         """Return what the program in the gateway answers."""
         record = self.record()
         if record is None:
-            raise ConfigError(f"egress: {MISSING}")
+            raise ConfigError(f"egress: {NO_GATEWAY}")
         if record["status"].lower() != RUNNING:
             raise OperationFailed(
                 f"the gateway is {record['status'].lower()}: start it, or run the role pixels.sandbox.gateway"
@@ -460,24 +460,24 @@ class _Batch:
         with self._turn:
             with self._guard:
                 mine, self._waiting = self._waiting, {}
-            for some in self._parts(mine, deadline):
-                self._failed.update(some)
+            self._failed.update(self._carry_out(mine, deadline))
             failure = self._failed.pop(name, None)
         if failure:
             raise failure
 
-    def _parts(self, changes: Mapping[str, Record | None], deadline: Deadline) -> Iterator[dict[str, PixelsError]]:
+    def _carry_out(self, changes: Mapping[str, Record | None], deadline: Deadline) -> dict[str, PixelsError]:
+        """Return the failures by name."""
         if not changes:
-            return
+            return {}
         try:
             self._commit(changes, deadline)
         except PixelsError as exc:
             if len(changes) == 1:
-                yield dict.fromkeys(changes, exc)
-                return
+                return dict.fromkeys(changes, exc)
             # one of them may spoil it for the others
-            for name, leg in changes.items():
-                yield from self._parts({name: leg}, deadline)
+            alone = [self._carry_out({name: leg}, deadline) for name, leg in changes.items()]
+            return {name: failure for failed in alone for name, failure in failed.items()}
+        return {}
 
 
 def _users(network: Record) -> set[str]:

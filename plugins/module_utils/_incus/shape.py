@@ -46,10 +46,10 @@ def new_shape(client: Client, spec: InstanceSpec) -> Record:
             raise ConfigError(f"clone_from: there is no sandbox {spec.origin.instance}")
         source = found[0]
     profiles = list(source["profiles"] if spec.profiles is None else spec.profiles)
-    given = _profile_devices(client, profiles)
+    expanded, given = _given(client, profiles)
     devices = _devices(client, spec, given, source["devices"])
     if spec.wire:
-        ways_out = confinement.ways_out(spec.wire, _expanded(client, profiles), {**given, **devices})
+        ways_out = confinement.ways_out(spec.wire, expanded, {**given, **devices})
         if ways_out:
             raise ConfigError(
                 f"egress: a confined sandbox cannot have what its profiles give it: {'; '.join(ways_out)}"
@@ -71,23 +71,18 @@ def _config(spec: InstanceSpec, inherited: Mapping[str, str]) -> dict[str, str]:
     return config
 
 
-def _expanded(client: Client, profiles: list[str]) -> dict[str, str]:
-    """Return the configuration that profiles give."""
+def _given(client: Client, profiles: Sequence[str]) -> tuple[dict[str, str], dict[str, Device]]:
+    """Return configuration and devices that profiles give."""
     config: dict[str, str] = {}
-    for profile in profiles:
-        config.update(client.get(f"/1.0/profiles/{profile}")["config"])
-    return config
-
-
-def _profile_devices(client: Client, profiles: list[str]) -> dict[str, Device]:
     devices: dict[str, Device] = {}
     for profile in profiles:
         found = client.find(f"/1.0/profiles/{profile}")
         if found is None:
             there = ", ".join(sorted(entry["name"] for entry in client.get("/1.0/profiles", recursion="1")))
             raise ConfigError(f"profiles: there is no profile {profile}; there are: {there}")
+        config.update(found[0]["config"])
         devices.update(found[0]["devices"])
-    return devices
+    return config, devices
 
 
 def _devices(
@@ -172,7 +167,7 @@ def _check_there(client: Client, option: str, path: str, name: str) -> None:
 
 def network_off_wire(client: Client, profiles: Sequence[str]) -> tuple[bool, str | None]:
     """Return the network of a sandbox that leaves its wire, and whether its profiles give it that."""
-    _name, nic = wire.managed_nic(_profile_devices(client, list(profiles)))
+    _name, nic = wire.managed_nic(_given(client, profiles)[1])
     if nic:
         return True, nic.get("network") or nic.get("parent")
     return False, _only(client, "network", NETWORKS, OUR_NETWORK)

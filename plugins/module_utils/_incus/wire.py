@@ -159,16 +159,15 @@ def published_from_wire(devices: Mapping[str, Mapping[str, str]]) -> tuple[Publi
 
 def published_to_wire(published: tuple[Published, ...]) -> dict[str, dict[str, str]]:
     """Return published ports as devices."""
-    devices = {}
-    for entry in published:
-        host = f"[{entry.address}]" if ":" in entry.address else entry.address
-        devices[f"{PUBLISHED}{entry.protocol}-{entry.port}"] = {
+    return {
+        f"{PUBLISHED}{entry.protocol}-{entry.port}": {
             "type": "proxy",
-            "listen": f"{entry.protocol}:{host}:{entry.port}",
+            "listen": f"{entry.protocol}:{entry.place}",
             "connect": f"{entry.protocol}:127.0.0.1:{entry.guest_port}",
             "bind": "host",
         }
-    return devices
+        for entry in published
+    }
 
 
 def limits_to_wire(limits: Limits) -> dict[str, str]:

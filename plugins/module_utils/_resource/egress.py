@@ -26,6 +26,7 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import
 )
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import (
     KEY_EGRESS,
+    NO_GATEWAY,
     NO_WIRE,
     GatewayState,
     Instance,
@@ -43,7 +44,6 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.policy import
 from ansible_collections.pixels.sandbox.plugins.module_utils._resource import power
 from ansible_collections.pixels.sandbox.plugins.module_utils._resource.ownership import owned, refuse_foreign
 
-MISSING = "there is no gateway on this server, or in this project of it: the role pixels.sandbox.gateway builds one"
 _TRIES = 5
 _POLL_SECONDS = 0.2
 #: Where a sandbox finds what its policy is.
@@ -154,7 +154,7 @@ class Enforcer:
         if wanted.mode == "none":
             return
         if self.state is None:
-            raise ConfigError(f"egress {wanted.mode}: {MISSING}")
+            raise ConfigError(f"egress {wanted.mode}: {NO_GATEWAY}")
         if not self.state.known or self.state.problems:
             raise ConfigError(
                 f"egress {wanted.mode}: {'; '.join(self.state.problems)}: run the role pixels.sandbox.gateway"
@@ -325,7 +325,7 @@ def egress_record(found: Instance, state: GatewayState | None) -> dict[str, obje
     wrong = drift(found, wanted, state)
     needs_gateway = wanted.confined and wanted.mode != "none"
     if needs_gateway and state is None:
-        wrong.append(MISSING)
+        wrong.append(NO_GATEWAY)
     unknown = needs_gateway and state is not None and not state.known
     if unknown and state is not None:
         wrong += state.problems
