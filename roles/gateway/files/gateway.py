@@ -20,7 +20,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -187,7 +187,8 @@ def switch(changed: set[str], before: Legs, after: Legs) -> None:
             path.unlink(missing_ok=True)
     if gone:
         run("systemctl", "stop", *map(unit, gone))
-    due = [name for name in after if f"/etc/pixels/dns/{name}.conf" in changed or not is_active(name)]
+    there = running(after)
+    due = [name for name in after if f"/etc/pixels/dns/{name}.conf" in changed or name not in there]
     for name in due:
         with contextlib.suppress(FileExistsError):
             (wants / unit(name)).symlink_to("/etc/systemd/system/pxdns@.service")
@@ -195,9 +196,20 @@ def switch(changed: set[str], before: Legs, after: Legs) -> None:
         run("systemctl", "restart", *map(unit, due))
 
 
-def is_active(name: str) -> bool:
-    """Say whether a leg's dnsmasq runs."""
-    return succeeds("systemctl", "is-active", "--quiet", unit(name))
+def running(names: Iterable[str]) -> dict[str, float]:
+    """Return when the dnsmasq of each leg was started, in seconds of the epoch, of those that run; all are asked for at once."""
+    wanted = list(names)
+    if not wanted:
+        return {}
+    fields = "--property=ActiveState,ExecMainStartTimestampMonotonic"
+    shown = run("systemctl", "show", fields, *map(unit, wanted)).strip().split("\n\n")
+    boot = time.time() - time.clock_gettime(time.CLOCK_MONOTONIC)
+    found = {}
+    for name, block in zip(wanted, shown, strict=True):
+        told = dict(line.split("=", 1) for line in block.splitlines())
+        if told["ActiveState"] == "active":
+            found[name] = boot + int(told["ExecMainStartTimestampMonotonic"]) / 1e6
+    return found
 
 
 def load_rules(legs: Legs) -> None:
@@ -205,11 +217,7 @@ def load_rules(legs: Legs) -> None:
     text = Path("/etc/nftables.conf").read_text()
     script = render.element_script(legs)
     base = text.removesuffix(script)
-    if (
-        read(NFT_BASE) == base
-        and succeeds("nft", "list", "table", "inet", "pixels")
-        and read(NFT_SUM) == rules_sum(True)
-    ):
+    if read(NFT_BASE) == base and read(NFT_SUM) == rules_sum(True):
         run("nft", "--file", "-", stdin=script)
     else:
         run("nft", "--file", "/etc/nftables.conf")
@@ -306,17 +314,16 @@ def status(names: Sequence[str] | None = None) -> dict[str, Any]:
         entry["ifname"].partition("@")[0]: {found["local"] for found in entry["addr_info"] if found["family"] == "inet"}
         for entry in json.loads(run("ip", "-json", "address", "show"))
     }
-    told = {}
-    for name in legs if names is None else names:
-        if name in legs:
-            told[name] = leg_status(name, legs[name], files, addresses)
+    asked = [name for name in (legs if names is None else names) if name in legs]
+    since = running(asked)
+    told = {name: leg_status(name, legs[name], files, addresses, since.get(name)) for name in asked}
     return {"version": VERSION, "problems": problems, "legs": told}
 
 
 def leg_status(
-    name: str, leg: Mapping[str, Any], files: Mapping[str, str], addresses: Mapping[str, set[str]]
+    name: str, leg: Mapping[str, Any], files: Mapping[str, str], addresses: Mapping[str, set[str]], since: float | None
 ) -> dict[str, Any]:
-    """Return what is in force of a leg."""
+    """Return what is in force of a leg; since is when its DNS was started, None where it does not run."""
     problems = [
         f"{path} was changed" for path in sorted(files) if f"{name}." in path and read(Path(path)) != files[path]
     ]
@@ -325,9 +332,9 @@ def leg_status(
         problems.append("its interface is not there")
     elif addresses[name] != wanted:
         problems.append(f"its interface has {', '.join(sorted(addresses[name])) or 'no address'}")
-    if not is_active(name):
+    if since is None:
         problems.append("its DNS does not run")
-    elif started(name) < Path(f"/etc/pixels/dns/{name}.conf").stat().st_mtime - 1:
+    elif since < Path(f"/etc/pixels/dns/{name}.conf").stat().st_mtime - 1:
         problems.append("its DNS runs with an older file")
     return {
         "digest": render.fingerprint(leg["rules"]),
@@ -335,12 +342,6 @@ def leg_status(
         "address": render.address(leg, 2),
         "problems": problems,
     }
-
-
-def started(name: str) -> float:
-    """Return when a leg's dnsmasq was started, in seconds of the epoch."""
-    shown = run("systemctl", "show", "--property=ExecMainStartTimestampMonotonic", "--value", unit(name)).strip()
-    return time.time() - time.clock_gettime(time.CLOCK_MONOTONIC) + int(shown or 0) / 1e6
 
 
 # -- what was refused
