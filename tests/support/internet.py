@@ -11,6 +11,7 @@ FOLDER/heard, a line each.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import http.server
 import json
 import os
@@ -41,6 +42,7 @@ NAMES = {
     "bound.example.test": EVIL,
 }
 _READY_SECONDS = 20.0
+_LOCK = Path("/run/lock/pixels-internet")
 
 Note = Callable[..., None]
 
@@ -131,13 +133,15 @@ class Internet:
 
 @contextlib.contextmanager
 def internet(folder: Path, extra: Sequence[str] = ()) -> Iterator[Internet]:
-    """Have an internet for a while."""
+    """Have an internet for a while; its addresses are there once, so whoever else wants one waits."""
     made = Internet(folder, extra)
-    try:
-        made.up()
-        yield made
-    finally:
-        made.down()
+    with _LOCK.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            made.up()
+            yield made
+        finally:
+            made.down()
 
 
 def _remove_leftovers() -> None:

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import PixelsError
+from ansible_collections.pixels.sandbox.plugins.module_utils._core.deadline import Deadline
+from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import ApiError, NotFound, PixelsError
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.plan import Work, apply
 from ansible_collections.pixels.sandbox.plugins.module_utils._incus.backend import IncusBackend, incus_backend
 from ansible_collections.pixels.sandbox.plugins.module_utils._incus.client import Client
@@ -104,7 +105,21 @@ def _remove_networks(project: str) -> None:
     client = server()
     for network in client.get("/1.0/networks", recursion="1"):
         if (network.get("config") or {}).get("user.pixels.project") == project:
-            client.request("DELETE", f"/1.0/networks/{network['name']}")
+            _remove_network(client, network["name"])
+
+
+def _remove_network(client: Client, name: str) -> None:
+    """Remove a network, again where one that somebody else removes at the same time gets in the way."""
+    deadline = Deadline(30)
+    while True:
+        try:
+            client.request("DELETE", f"/1.0/networks/{name}")
+        except NotFound:
+            return
+        except ApiError:
+            deadline.pause(0.2, f"remove the network {name}")
+        else:
+            return
 
 
 def make_gateway(project: str, **settings: str) -> None:

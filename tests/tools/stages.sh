@@ -4,12 +4,14 @@
 # shellcheck shell=bash disable=SC2154,SC2034,SC2164  # its variables are run's, and so is errexit
 # The stages of `./run test`, each run as a process of its own, where a failing command ends it.
 
-STAGES=(sanity-oldest incus lint sanity-newest unit units-oldest docs package units-newest live verify molecule)
+# The longest ones of those that need the real Incus come first, as what is left at the end runs alone.
+STAGES=(sanity-oldest incus lint sanity-newest unit units-oldest docs package units-newest
+  live story-provision story-egress story-lifecycle story-checkpoint story-connection story-inventory verify)
 
-# How many stages may still run when one begins: those on the real Incus need what was set up before, and the machine for themselves.
+# How many stages may still run when one begins: from the first that is on the real Incus, everything before has to be there.
 stage_beside() {
   case $1 in
-    live | verify | molecule) echo 0 ;;
+    live) echo 0 ;;
     *) echo 1 ;;
   esac
 }
@@ -18,8 +20,7 @@ stage_beside() {
 stage_limit() {
   case $1 in
     live) echo 30 ;;
-    molecule) echo 30 ;;
-    *) echo 15 ;;
+    *) echo 20 ;;
   esac
 }
 
@@ -171,26 +172,15 @@ stage_verify() {
     "$venv/bin/python" tests/tools/verify.py
 }
 
-stage_molecule() {
-  local scenario
-  for scenario in molecule/*/molecule.yml; do
-    scenario=$(basename "$(dirname "$scenario")")
-    case $scenario in
-      shared | default) ;;
-      *) run_scenario "$scenario" ;;
-    esac
-  done
-}
-
 # run_scenario NAME: one story against the real Incus, verified by at least one test.
 run_scenario() {
   local venv report="$junit/molecule-$1.xml" log="$PIXELS_CACHE/log/molecule-$1.log"
   venv=$(dev_environment)
   drop_quotas
   # molecule remembers what it once made, in spite of what became of it
-  rm -rf "$ANSIBLE_HOME"/tmp/molecule.* "$report"
+  rm -rf "$ANSIBLE_HOME/story-$1" "$report"
   mkdir -p "$(dirname "$log")"
-  PATH="$venv/bin:$PATH" PYTEST_ADDOPTS="-p no:cacheprovider --junitxml=$report" ANSIBLE_FORCE_COLOR=false \
+  ANSIBLE_HOME="$ANSIBLE_HOME/story-$1" PATH="$venv/bin:$PATH" PYTEST_ADDOPTS="-p no:cacheprovider --junitxml=$report" ANSIBLE_FORCE_COLOR=false \
     "$venv/bin/molecule" test --scenario-name "$1" 2>&1 | tee "$log"
   if grep -q 'Missing playbook' "$log"; then
     echo "scenario $1: a playbook is missing" >&2

@@ -98,11 +98,24 @@ def test_a_word_that_is_not_there_shows_those_there_are(words: tuple[str, ...], 
     assert "./run WORD" in result.stderr
 
 
-def test_help_names_every_word_and_every_stage() -> None:
+def test_help_names_every_word_every_stage_and_every_story() -> None:
     result = subprocess.run(["bash", ROOT / "run", "help"], capture_output=True, text=True, check=True)
-    stages = (ROOT / "tests/tools/stages.sh").read_text().split("STAGES=(")[1].split(")")[0].split()
-    words = ("demo", "demo-clean", "setup", "test", "scenario", "bench", "dev", *stages)
-    assert not [word for word in words if word not in result.stdout]
+    stories = [f"story-{path.parent.name}" for path in ROOT.glob("molecule/*/molecule.yml")]
+    words = ("demo", "demo-clean", "setup", "test", "scenario", "bench", "dev", "sanity-oldest", "live", *stories)
+    assert len(stories) > 5
+    assert not [word for word in words if word not in result.stdout.split()]
+
+
+def test_a_story_is_a_stage(tree: Path) -> None:
+    with (tree / "tests/tools/stages.sh").open("a") as stages:
+        stages.write('run_scenario() { echo "told $1"; }\n')
+    (tree / "molecule/tale").mkdir(parents=True)
+    (tree / "molecule/tale/molecule.yml").touch()
+    result = run(tree, "test", "story-tale", "story-other")
+    assert result.returncode == 2
+    assert "there is no stage story-other" in result.stderr
+    assert run(tree, "test", "story-tale").stdout.splitlines()[-1] == "1 passed, 0 failed"
+    assert (tree / "cache/log/story-tale.log").read_text() == "told tale\n"
 
 
 def test_counting_needs_nothing_but_python(tree: Path) -> None:
