@@ -59,6 +59,9 @@ options:
     description: How many tasks there may be in the gateway. Each confined sandbox needs one.
     type: int
     default: 4096
+  labels:
+    description: Labels that the gateway gets when it is made. One that is there keeps what it has.
+    type: dict
   timeout:
     description: Seconds that it may take.
     type: int
@@ -113,6 +116,17 @@ bound_source:
   returned: when it is there
   type: str
   sample: 10.93.7.250
+labels:
+  description: Labels of the gateway.
+  returned: when it is there
+  type: dict
+  sample: {"team": "red"}
+sandboxes:
+  description: Names of the sandboxes that hang on it.
+  returned: when it is there
+  type: list
+  elements: str
+  sample: ["task1", "task2"]
 actions:
   description: What was done, or would be in check mode.
   returned: always
@@ -133,6 +147,7 @@ ARGUMENT_SPEC = {
     "cpu": {"type": "int", "default": 2},
     "memory": {"type": "str", "default": "1GiB"},
     "processes": {"type": "int", "default": 4096},
+    "labels": {"type": "dict"},
     "timeout": {"type": "int", "default": 300},
 }
 

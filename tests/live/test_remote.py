@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -255,6 +255,54 @@ def test_unknown_project_is_named(site: Site, backend_of: Make) -> None:
     for read in (backend.list_instances, lambda: backend.get_instance("some"), backend.list_images):
         with pytest.raises(ConfigError, match="incus_project: there is no project nowhere"):
             read()
+
+
+@pytest.fixture
+def fenced(site: Site) -> Iterator[tuple[str, KeyPair]]:
+    """Yield a restricted project, and a client that may enter it alone."""
+    client = site.authority.client("fenced")
+    features = [f"features.{name}=false" for name in ("images", "networks")]
+    site.daemon.incus("project", "create", "fenced", *(f"--config={text}" for text in ("restricted=true", *features)))
+    site.daemon.trust(client, "fenced", "--restricted", "--projects=fenced")
+    yield "fenced", client
+    site.daemon.incus("config", "trust", "remove", site.daemon.fingerprint("fenced"))
+    site.daemon.incus("project", "delete", "fenced")
+
+
+def test_what_a_fenced_client_lacks_for_egress_is_named_and_is_all_it_lacks(
+    site: Site, backend_of: Make, fenced: tuple[str, KeyPair]
+) -> None:
+    project, client = fenced
+    options = site.options(
+        incus_project=project, incus_client_cert=str(client.cert_file), incus_client_key=str(client.key_file)
+    )
+    with pytest.raises(ConfigError) as caught:
+        backend_of(options).check_egress_permitted(building=True)
+    for words in ("restricted.devices.nic=allow", "restricted.containers.lowlevel=allow", "the project default"):
+        assert words in str(caught.value)
+    assert "features.networks" not in str(caught.value)
+    site.daemon.incus("project", "set", project, "restricted.devices.nic=allow")
+    site.daemon.incus("config", "trust", "remove", site.daemon.fingerprint("fenced"))
+    site.daemon.trust(client, "fenced", "--restricted", "--projects=fenced,default")
+    backend = backend_of(options)
+    backend.check_egress_permitted()
+    confined = spec("fenced", ImageSource(IMAGE), "disk")
+    site.daemon.incus("network", "create", "pxe-00fe", "ipv4.address=none", "ipv6.address=none")
+    try:
+        # the server agrees that this is enough
+        backend.create_instance(replace(confined, wire="pxe-00fe"), Deadline(120))
+        backend.delete_instance("fenced", Deadline(60))
+    finally:
+        site.daemon.incus("network", "delete", "pxe-00fe")
+
+
+def test_a_project_with_networks_of_its_own_has_no_bridges(site: Site, backend_of: Make) -> None:
+    site.daemon.incus("project", "create", "own", "--config=features.networks=true")
+    try:
+        with pytest.raises(ConfigError, match="features.networks=false"):
+            backend_of(site.options(incus_project="own")).check_egress_permitted()
+    finally:
+        site.daemon.incus("project", "delete", "own")
 
 
 @pytest.fixture

@@ -157,9 +157,14 @@ class PrivateDaemon:
         self.incus("storage", "create", pool, "dir")
         self.incus("profile", "device", "add", "default", "root", "disk", "path=/", f"pool={pool}")
 
-    def trust(self, client: KeyPair, name: str = "test") -> None:
+    def trust(self, client: KeyPair, name: str = "test", *options: str) -> None:
         """Trust a client's certificate."""
-        self.incus("config", "trust", "add-certificate", str(client.cert_file), f"--name={name}")
+        self.incus("config", "trust", "add-certificate", str(client.cert_file), f"--name={name}", *options)
+
+    def fingerprint(self, name: str) -> str:
+        """Return the fingerprint of the trusted certificate of this name."""
+        listed = json.loads(self.incus("config", "trust", "list", "--format=json"))
+        return str(next(entry["fingerprint"] for entry in listed if entry["name"] == name))
 
     def import_image(self, alias: str) -> None:
         """Copy an image of the machine's own Incus."""

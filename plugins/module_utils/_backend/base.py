@@ -154,6 +154,10 @@ class Backend(ABC):
         """Return what the gateway enforces; None where there is no gateway."""
 
     @abstractmethod
+    def check_egress_permitted(self, building: bool = False) -> None:
+        """Raise ConfigError, which names all that is missing, where this client may not confine sandboxes, or build their gateway."""
+
+    @abstractmethod
     def gateway_site(self) -> GatewaySite | None:
         """Return the gateway's place on the server; None where there is no gateway of ours."""
 

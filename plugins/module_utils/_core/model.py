@@ -314,17 +314,18 @@ class GatewayState:
 
 @dataclass(frozen=True)
 class GatewaySpec:
-    """A gateway to be made: its image, the range that subnets of legs are taken from (None is chosen), and limits."""
+    """A gateway to be made: its image, the range that subnets of legs are taken from (None is chosen), limits and labels."""
 
     image: ImageSource
     legs_range: str | None = None
     pool: str | None = None
     limits: Limits = Limits()
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class GatewaySite:
-    """A gateway and what lies around it, in addresses; status is its power state.
+    """A gateway and what lies around it, in addresses; status is its power state, sandboxes are those on its wires.
 
     resolver is the server's DNS on the uplink, and bound_source the address that connections have which go to an address that a policy
     names instead of to what a name resolves to.
@@ -336,6 +337,8 @@ class GatewaySite:
     uplink_network: str
     resolver: str
     bound_source: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    sandboxes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -340,6 +340,10 @@ class IncusBackend(Backend):
         """Return what the gateway enforces."""
         return self._gateway.state()
 
+    def check_egress_permitted(self, building: bool = False) -> None:
+        """Raise ConfigError where the project, or the rights of this client, do not allow what egress needs."""
+        self._gateway.check_permitted(building)
+
     def gateway_site(self) -> GatewaySite | None:
         """Return the gateway's place on the server."""
         return self._gateway.site()

@@ -21,6 +21,7 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core import names
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.deadline import Deadline
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import (
     ApiError,
+    AuthenticationFailed,
     ConfigError,
     Conflict,
     Foreign,
@@ -32,6 +33,7 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import 
     GATEWAY,
     GATEWAY_NAME,
     KEY_KIND,
+    LABEL_PREFIX,
     NO_GATEWAY,
     RUNNING,
     ExecRequest,
@@ -52,7 +54,11 @@ PROGRAM = "/usr/local/sbin/px-gateway"
 VERSION = 1
 #: Keys of the gateway's instance, and of a wire's network.
 KEY_RANGE = wire.KEYS + "gateway.range"
+_LABELS = wire.KEYS + LABEL_PREFIX
 _SANDBOX, _PROJECT, _SUBNET, _MADE = (wire.KEYS + key for key in ("sandbox", "project", "subnet", "made"))
+#: What a restricted project has to allow, for its sandboxes and for the gateway itself.
+_PERMISSIONS = {"restricted.devices.nic": "allow"}
+_PERMISSIONS_TO_BUILD = {"restricted.containers.lowlevel": "allow"}
 #: How long a wire that nothing hangs on is left to the run that may be making its sandbox.
 _ORPHAN = timedelta(minutes=15)
 _TRIES = 10
@@ -126,6 +132,27 @@ class Gateway:
             for name, entries in told.items()
         }
 
+    # -- what it takes
+
+    def check_permitted(self, building: bool) -> None:
+        """Raise ConfigError with everything that the project, or the certificate of this client, does not allow."""
+        found = self._client.find(f"/1.0/projects/{self._project}")
+        config = found[0]["config"] if found else {}
+        missing = []
+        if self._project != "default" and config.get("features.networks") == "true":
+            missing.append("features.networks=false: networks of a project's own cannot be bridges")
+        if config.get("restricted") == "true":
+            wanted = {**_PERMISSIONS, **(_PERMISSIONS_TO_BUILD if building else {})}
+            missing += [f"{key}={value}" for key, value in wanted.items() if config.get(key) != value]
+            if config.get("restricted.networks.access"):
+                missing.append("no restricted.networks.access: each sandbox has a network of its own")
+        try:
+            self._client.get("/1.0/projects/default")
+        except AuthenticationFailed:
+            missing.append("a certificate that has the project default too: bridges belong to it")
+        if missing:
+            raise ConfigError(f"egress: what the project {self._project} does not allow yet: {'; '.join(missing)}")
+
     # -- the gateway itself
 
     @property
@@ -140,6 +167,7 @@ class Gateway:
         if record is None or found is None or KEY_RANGE not in record["config"]:
             return None
         router = ipaddress.IPv4Interface(found[0]["config"]["ipv4.address"])
+        hanging = (network["config"].get(_SANDBOX, "") for network in self._networks() if self._is_wire(network))
         return GatewaySite(
             status=record["status"].lower(),
             legs_range=record["config"][KEY_RANGE],
@@ -147,6 +175,10 @@ class Gateway:
             uplink_network=str(router.network),
             resolver=str(router.ip),
             bound_source=str(router.network.network_address + _BOUND),
+            labels={
+                key.removeprefix(_LABELS): value for key, value in sorted(record["config"].items()) if key.startswith(_LABELS)
+            },
+            sandboxes=tuple(sorted(names.bare(name) for name in hanging)),
         )
 
     def make(self, spec: GatewaySpec, source: Record, deadline: Deadline) -> None:
@@ -166,6 +198,7 @@ class Gateway:
             "boot.autostart.priority": "100",
             wire.KEYS + KEY_KIND: GATEWAY,
             KEY_RANGE: self._range(spec.legs_range),
+            **{_LABELS + key: value for key, value in spec.labels.items()},
         }
         devices = {
             wire.ROOT: {"type": "disk", "path": "/", "pool": shape.pool_for(self._client, spec.pool)},

@@ -153,6 +153,7 @@ class Enforcer:
             raise Unsupported(f"enforcement: {wanted.enforcement} is not there yet; gateway is")
         if wanted.mode == "none":
             return
+        self.backend.check_egress_permitted()
         if self.state is None:
             raise ConfigError(f"egress {wanted.mode}: {NO_GATEWAY}")
         if not self.state.known or self.state.problems:

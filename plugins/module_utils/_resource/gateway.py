@@ -24,6 +24,7 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import 
 )
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.plan import Phase, Plan, Step, Work
 from ansible_collections.pixels.sandbox.plugins.module_utils._resource import power
+from ansible_collections.pixels.sandbox.plugins.module_utils._resource.desired import label_texts
 
 _POLL_SECONDS = 0.2
 
@@ -45,11 +46,13 @@ def plan_gateway(backend: Backend, params: Mapping[str, Any]) -> Work:
 
 def site_record(site: GatewaySite | None) -> dict[str, object]:
     """Return the gateway's place as results show it."""
-    return {"status": "absent"} if site is None else {**site.__dict__}
+    return {"status": "absent"} if site is None else {**site.__dict__, "sandboxes": list(site.sandboxes)}
 
 
 def _absent(backend: Backend, found: GatewaySite | None, deadline: Deadline) -> Plan:
     steps = []
+    if found is not None and found.sandboxes:
+        raise ConfigError(f"the gateway has wires of sandboxes: {', '.join(found.sandboxes)}; remove them first")
     if found is not None:
         if found.status != STOPPED:
             stop = Step("stop the gateway", lambda: power.stop(backend, GATEWAY_NAME, deadline, force=True), Phase.STOP)
@@ -64,6 +67,7 @@ def _started(backend: Backend, found: GatewaySite | None, params: Mapping[str, A
         raise ConfigError(f"legs_range of the gateway is {found.legs_range}: remove the gateway to change it")
     steps = []
     if found is None:
+        backend.check_egress_permitted(building=True)
         steps.append(Step("create the gateway", lambda: backend.make_gateway(spec, deadline), Phase.CLONE))
     if found and found.status == RUNNING and params["state"] == "restarted":
         steps.append(Step("restart the gateway", lambda: _restart(backend, deadline), Phase.BOOT))
@@ -106,4 +110,4 @@ def _spec(params: Mapping[str, Any]) -> GatewaySpec:
             raise ConfigError(f"legs_range {legs_range!r} has room for less than two sandboxes: each has a /24")
         legs_range = str(network)
     limits = Limits(cpu=params["cpu"], memory=units.size("memory", params["memory"]), processes=params["processes"])
-    return GatewaySpec(image, legs_range, params["pool"], limits)
+    return GatewaySpec(image, legs_range, params["pool"], limits, label_texts(params["labels"] or {}))

@@ -245,15 +245,18 @@ def test_without_a_gateway_its_role_is_named() -> None:
 def test_a_gateway_is_made_beside_what_there_is_and_removed_when_nobody_needs_it() -> None:
     site = Site(gateway=False)
     gateway = site.gateway()
-    gateway.make(GatewaySpec(ImageSource("x")), {"type": "image"}, soon())
-    gateway.make(GatewaySpec(ImageSource("x")), {"type": "image"}, soon())
+    gateway.make(GatewaySpec(ImageSource("x"), labels={"team": "red"}), {"type": "image"}, soon())
+    gateway.make(GatewaySpec(ImageSource("x"), labels={"team": "blue"}), {"type": "image"}, soon())
     there = gateway.site()
     assert there
+    assert (there.labels, there.sandboxes) == ({"team": "red"}, ())
     # an interface of the server has an address in the first part of the range
     assert there.legs_range == "100.68.0.0/14"
     assert there.resolver.endswith(".1")
     assert there.bound_source.endswith(".250")
     wire = gateway.make_wire("a", soon())
+    hanging = gateway.site()
+    assert hanging and hanging.sandboxes == ("a",)
     with pytest.raises(ConfigError, match=wire):
         gateway.delete(soon())
     assert site.instance

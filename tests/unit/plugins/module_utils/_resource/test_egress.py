@@ -60,6 +60,12 @@ class Server:
         self.conflicts = 0
         self.escapes: tuple[str, ...] = ()
         self.files: dict[str, str] = {}
+        self.forbidden = ""
+
+    def check_egress_permitted(self, building: bool = False) -> None:
+        assert not building
+        if self.forbidden:
+            raise ConfigError(self.forbidden)
 
     def get_instances(self, names: Sequence[str], addresses: bool = True) -> dict[str, Instance]:
         return {name: self.there[name] for name in names if name in self.there}
@@ -204,7 +210,12 @@ def test_what_cannot_be_is_refused_before_anything_is_done() -> None:
     sick.gateway = GatewayState(False, ("the gateway is stopped",))
     with pytest.raises(ConfigError, match=r"stopped: run the role pixels\.sandbox\.gateway"):
         planned(sick, mode="agent")
+    fenced = Server(box())
+    fenced.forbidden = "not allowed"
+    with pytest.raises(ConfigError, match="not allowed"):
+        planned(fenced, mode="agent")
     # what needs no gateway does not ask for one
+    assert planned(fenced, mode="none").changed
     assert planned(Server(box(), gateway=False), mode="none").changed
 
 
