@@ -31,7 +31,7 @@ options:
     type: str
     required: true
   sibling:
-    description: Another one under the same policy.
+    description: A clone of it, under the same policy.
     type: str
     required: true
   control:

@@ -31,6 +31,7 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._resource.checkpoin
     plan_checkpoint,
 )
 from ansible_collections.pixels.sandbox.plugins.module_utils._resource.egress import list_egress, plan_egress
+from ansible_collections.pixels.sandbox.plugins.module_utils._resource.verify import in_force
 from support import live
 from support.internet import EVIL, GOOD, RESOLVER, Internet, internet
 
@@ -389,6 +390,7 @@ def test_a_change_behind_our_back_is_told_and_put_right(
     record = info(server, box)
     assert record["in_force"] == "no", record
     assert record["drift"]
+    assert in_force(server, found(server, box))[0] == "leaked"
     # keys that the server itself judges are not ours to take away: the sandbox is stopped, and the way out is named
     if behind in ("proxy", "raw", "privileged"):
         with pytest.raises(AssertionError, match="is not confined"):

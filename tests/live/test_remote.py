@@ -299,7 +299,7 @@ def test_what_a_fenced_client_lacks_for_egress_is_named_and_is_all_it_lacks(
 def test_a_project_with_networks_of_its_own_has_no_bridges(site: Site, backend_of: Make) -> None:
     site.daemon.incus("project", "create", "own", "--config=features.networks=true")
     try:
-        with pytest.raises(ConfigError, match="features.networks=false"):
+        with pytest.raises(ConfigError, match=r"features\.networks=false"):
             backend_of(site.options(incus_project="own")).check_egress_permitted()
     finally:
         site.daemon.incus("project", "delete", "own")

@@ -176,7 +176,9 @@ class Gateway:
             resolver=str(router.ip),
             bound_source=str(router.network.network_address + _BOUND),
             labels={
-                key.removeprefix(_LABELS): value for key, value in sorted(record["config"].items()) if key.startswith(_LABELS)
+                key.removeprefix(_LABELS): value
+                for key, value in sorted(record["config"].items())
+                if key.startswith(_LABELS)
             },
             sandboxes=tuple(sorted(names.bare(name) for name in hanging)),
         )

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 from ansible_collections.pixels.sandbox.plugins.module_utils._backend.base import Backend
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.deadline import Deadline
@@ -24,9 +24,9 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import
     OperationFailed,
     PixelsError,
 )
-from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import ExecRequest, Instance
+from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import GATEWAY_NAME, ExecRequest, Instance
 from ansible_collections.pixels.sandbox.plugins.module_utils._resource import power
-from ansible_collections.pixels.sandbox.plugins.module_utils._resource.egress import Enforcer, policy_of
+from ansible_collections.pixels.sandbox.plugins.module_utils._resource.egress import Enforcer, egress_record, policy_of
 from ansible_collections.pixels.sandbox.plugins.module_utils._resource.ownership import refuse_foreign
 
 Probe = dict[str, Any]
@@ -121,17 +121,22 @@ class Battery:
     def run(self) -> Report:
         """Run all of it, one stage after the other; each leaves the sandboxes as it found them."""
         spots = {role: self._spot(role) for role in (INSIDE, SIBLING, CONTROL, OTHER)}
-        attacks = catalogue(self.targets, spots)
+        gateway = self.backend.get_instance(GATEWAY_NAME)
+        attacks = catalogue(self.targets, spots, gateway.addresses[0] if gateway and gateway.addresses else None)
+        self._in_force("before the attacks")
         for user in self.users:
             self._stage(attacks, user, "")
         core = [attack for attack in attacks if attack.name in _CORE]
+        self._stage(core, "root", "in a clone", SIBLING)
         self._after(core, "after the firewall was flushed", self._flush)
         self._collusion()
+        self._after(core, "under another MAC", self._change_mac)
         self._strange_addresses(spots[INSIDE])
         self._after(core, "after a reboot", lambda: self._restart(INSIDE))
         self._after(core, "after a restore", self._restore)
         self._live_connection()
         self._flood()
+        self._in_force("after the attacks")
         self.report.not_tried += [
             "what a name that is allowed does with what it is sent",
             "another Host inside of TLS than its server name",
@@ -141,16 +146,21 @@ class Battery:
 
     # -- stages
 
-    def _stage(self, attacks: Sequence[Attack], user: str, when: str) -> None:
+    def _in_force(self, when: str) -> None:
+        """Compare what is wanted with what the server and the gateway have."""
+        outcome, why = in_force(self.backend, self._sandbox(INSIDE))
+        self.report.add(f"what is in force is what is wanted, {when}", "root", outcome, why, "it was asked for")
+
+    def _stage(self, attacks: Sequence[Attack], user: str, when: str, attacker: str = INSIDE) -> None:
         """Try attacks side by side: inside, and by their controls."""
-        alive = self._alive()
+        alive = self._alive(attacker)
         probes = {attack.name: {**attack.probe, "id": attack.name} for attack in attacks}
-        found = self._probe(INSIDE, list(probes.values()), user)
+        found = self._probe(attacker, list(probes.values()), user)
         controls: dict[str, dict[str, str]] = {}
         for who in {attack.by for attack in attacks}:
             of_it = [{**(attack.control or attack.probe), "id": attack.name} for attack in attacks if attack.by == who]
             controls.update(self._probe(who, of_it, "root"))
-        alive = alive and self._alive()
+        alive = alive and self._alive(attacker)
         for attack in attacks:
             name = f"{attack.name} {when}".strip()
             self._judge(name, user, found[attack.name], controls[attack.name], alive)
@@ -175,6 +185,10 @@ class Battery:
 
     def _flush(self) -> None:
         script = "nft flush ruleset; iptables -F; ip route flush cache; true"
+        self._root(INSIDE, ("sh", "-c", script))
+
+    def _change_mac(self) -> None:
+        script = "ip link set eth0 down; ip link set eth0 address 02:00:5e:00:53:07; ip link set eth0 up"
         self._root(INSIDE, ("sh", "-c", script))
 
     def _restart(self, role: str) -> None:
@@ -292,8 +306,8 @@ class Battery:
         mac = self._probe(role, [probe], "root")["router"]["why"] if router else "there is no router"
         return Spot(found.server_name, found.addresses[0], router, mac)
 
-    def _alive(self) -> bool:
-        """Say whether the sandbox reaches what its policy names."""
+    def _alive(self, role: str = INSIDE) -> bool:
+        """Say whether a sandbox reaches what its policy names."""
         probe = {
             "id": "allowed",
             "kind": "tls",
@@ -301,7 +315,7 @@ class Battery:
             "port": 443,
             "name": self.targets.allowed,
         }
-        return self._probe(INSIDE, [probe], "root")["allowed"]["outcome"] == "reached"
+        return self._probe(role, [probe], "root")["allowed"]["outcome"] == "reached"
 
     def _until_alive(self) -> None:
         end = time.monotonic() + 40
@@ -368,8 +382,15 @@ print(len(held))
 """
 
 
-def catalogue(targets: Targets, spots: Mapping[str, Spot]) -> list[Attack]:
-    """Return the attacks that change nothing in the sandbox."""
+def in_force(backend: Backend, found: Instance) -> tuple[str, str]:
+    """Return how it is with a sandbox whose configuration, or whose gateway, somebody may have changed; and in which words."""
+    record = egress_record(found, backend.gateway_state())
+    outcome = {"yes": "held", "no": "leaked"}.get(str(record["in_force"]), "inconclusive")
+    return outcome, "; ".join(map(str, cast(list[str], record["drift"]))) or "nothing differs"
+
+
+def catalogue(targets: Targets, spots: Mapping[str, Spot], gateway: str | None) -> list[Attack]:
+    """Return the attacks that change nothing in the sandbox; gateway is its address on the uplink."""
     t = targets
     inside, sibling, control, other = (spots[role] for role in (INSIDE, SIBLING, CONTROL, OTHER))
     leg = inside.router
@@ -474,6 +495,14 @@ def catalogue(targets: Targets, spots: Mapping[str, Spot]) -> list[Attack]:
         "name": f"{control.server_name}.incus",
         "mac": control.mac,
     }
+    if gateway:
+        for words, probe in {
+            "HTTP": {**web, "host": t.allowed, "mark": ""},
+            "TLS": {**secure, "name": t.allowed, "mark": ""},
+            "DNS": {"kind": "dns", "name": t.allowed},
+        }.items():
+            name = f"the gateway on its uplink, by {words}"
+            found.append(Attack(name, {**probe, "address": gateway}, {**probe, "address": leg}, by=INSIDE))
     found.append(Attack("the server by MAC", {**host, "source": inside.address}, {**host, "source": control.address}))
     return _unique(found)
 

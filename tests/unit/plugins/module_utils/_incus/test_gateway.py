@@ -256,7 +256,8 @@ def test_a_gateway_is_made_beside_what_there_is_and_removed_when_nobody_needs_it
     assert there.bound_source.endswith(".250")
     wire = gateway.make_wire("a", soon())
     hanging = gateway.site()
-    assert hanging and hanging.sandboxes == ("a",)
+    assert hanging
+    assert hanging.sandboxes == ("a",)
     with pytest.raises(ConfigError, match=wire):
         gateway.delete(soon())
     assert site.instance

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -28,6 +29,7 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._resource.verify im
     Spot,
     Targets,
     catalogue,
+    in_force,
     verify,
 )
 
@@ -48,11 +50,15 @@ TARGETS = Targets(
 class Server:
     """Sandboxes whose probes end as told; inside, nothing but what is allowed gets through."""
 
+    own = ("another sandbox's leg", *(f"the gateway on its uplink, by {words}" for words in ("HTTP", "TLS", "DNS")))
+
     def __init__(self, leaks: tuple[str, ...] = (), dead: bool = False, deaf: tuple[str, ...] = ()) -> None:
         self.leaks, self.dead, self.deaf = leaks, dead, deaf
         self.done: list[str] = []
 
     def get_instance(self, name: str) -> Instance | None:
+        if name == "gateway":
+            return Instance(name, "px-gateway", "running", "gateway", addresses=("10.9.9.2",))
         keys = {"kind": "sandbox", KEY_EGRESS: policy("none").text}
         number = list(NAMES.values()).index(name) if name in NAMES.values() else 9
         if number == 9:
@@ -60,6 +66,9 @@ class Server:
         return Instance(
             name, f"px-{name}", "running", "sandbox", keys=keys, addresses=(f"100.64.{number}.2",), wire="none"
         )
+
+    def gateway_state(self) -> None:
+        return None
 
     def execute(self, name: str, request: ExecRequest, _deadline: Deadline) -> ExecResult:
         if request.argv[0] == "ip":
@@ -74,9 +83,9 @@ class Server:
                 "allowed",
                 "router",
                 "own address",
-                "another sandbox's leg",
+                *self.own,
             )
-            if confined and probe["id"] == "another sandbox's leg" and probe["address"] != "100.64.0.1":
+            if confined and probe["id"] in self.own and probe["address"] != "100.64.0.1":
                 through = False
             if (probe["id"] == "allowed" and self.dead) or (not confined and probe["id"] in self.deaf):
                 through = False
@@ -106,7 +115,10 @@ def test_what_does_not_get_through_has_held_when_its_control_did() -> None:
     found = outcomes(Server())
     assert found["a forged server name root"] == "held"
     assert found["ICMP nobody"] == "held"
-    assert found["a forged Host after a restore root"] == "held"
+    for when in ("in a clone", "under another MAC", "after a restore"):
+        assert found[f"a forged Host {when} root"] == "held"
+    assert found["the gateway on its uplink, by DNS root"] == "held"
+    assert found["what is in force is what is wanted, after the attacks root"] == "held"
     assert "leaked" not in found.values()
 
 
@@ -118,8 +130,22 @@ def test_what_gets_through_has_leaked() -> None:
 def test_without_a_control_or_without_any_network_nothing_is_proved() -> None:
     found = outcomes(Server(deaf=("ICMP",)))
     assert found["ICMP root"] == "inconclusive"
-    dead = {name: outcome for name, outcome in outcomes(Server(dead=True)).items() if not name.startswith("a second")}
+    asked = ("a second", "what is in force")
+    dead = {name: outcome for name, outcome in outcomes(Server(dead=True)).items() if not name.startswith(asked)}
     assert "held" not in dead.values()
+
+
+def test_what_somebody_changed_is_a_leak() -> None:
+    server = Server()
+    box = server.get_instance("v-inside")
+    assert box
+    assert in_force(cast(Backend, server), box) == ("held", "nothing differs")
+    assert in_force(cast(Backend, server), replace(box, ways_out=("the device eth7 is a nic",))) == (
+        "leaked",
+        "the device eth7 is a nic",
+    )
+    torn = replace(box, keys={**box.keys, KEY_EGRESS: "torn"})
+    assert in_force(cast(Backend, server), torn)[0] == "inconclusive"
 
 
 def test_a_probe_that_breaks_proves_nothing() -> None:
@@ -130,7 +156,8 @@ def test_a_probe_that_breaks_proves_nothing() -> None:
 
 def test_every_attack_has_a_name_of_its_own_and_a_control_that_differs_where_it_must() -> None:
     spots = {role: Spot(f"px-{role}", f"100.64.{n}.2", f"100.64.{n}.1", "m") for n, role in enumerate(NAMES)}
-    attacks = catalogue(TARGETS, spots)
+    attacks = catalogue(TARGETS, spots, "10.9.9.2")
+    assert len(catalogue(TARGETS, spots, None)) == len(attacks) - 3
     assert len({attack.name for attack in attacks}) == len(attacks)
     forged = next(attack for attack in attacks if attack.name == "a forged server name")
     assert forged.probe["address"] == "100.64.0.1"
