@@ -496,11 +496,12 @@ def catalogue(targets: Targets, spots: Mapping[str, Spot], gateway: str | None) 
         "mac": control.mac,
     }
     if gateway:
-        for words, probe in {
+        probes: dict[str, Probe] = {
             "HTTP": {**web, "host": t.allowed, "mark": ""},
             "TLS": {**secure, "name": t.allowed, "mark": ""},
             "DNS": {"kind": "dns", "name": t.allowed},
-        }.items():
+        }
+        for words, probe in probes.items():
             name = f"the gateway on its uplink, by {words}"
             found.append(Attack(name, {**probe, "address": gateway}, {**probe, "address": leg}, by=INSIDE))
     found.append(Attack("the server by MAC", {**host, "source": inside.address}, {**host, "source": control.address}))
