@@ -346,6 +346,8 @@ def nftables(settings: Mapping[str, Any], legs: Mapping[str, Leg]) -> str:
     """Return the whole ruleset, as it is loaded at the start."""
     uplink, limits = settings["uplink"], settings["limits"]
     own = f"{settings['legs_range']}, {settings['uplink_network']}"
+    archives = ", ".join(str(ipaddress.IPv4Network(text)) for text in settings["archives"])
+    of_archives = f"elements = {{ {archives} }}" if archives else ""
     return f"""\
 #!/usr/sbin/nft -f
 table inet pixels
@@ -358,6 +360,7 @@ table inet pixels {{
   set ports {{ type inet_service; }}
   set never {{ type ipv4_addr; flags interval; auto-merge; elements = {{ 0.0.0.0/8, 127.0.0.0/8, 169.254.0.0/16, 224.0.0.0/3, {own} }} }}
   set special {{ type ipv4_addr; flags interval; auto-merge; elements = {{ {SPECIAL}, {own} }} }}
+  set archives {{ type ipv4_addr; flags interval; auto-merge; {of_archives} }}
   set denied {{ type ifname . ipv4_addr . inet_proto . inet_service; size 4096; flags dynamic,timeout; timeout 1h; counter; }}
   set denied_out {{ type ipv4_addr . inet_service; size 1024; flags dynamic,timeout; timeout 1h; counter; }}
   set strangers {{ type ifname . ether_addr . ipv4_addr; size 1024; flags dynamic,timeout; timeout 1h; counter; }}
@@ -434,6 +437,7 @@ table inet pixels {{
     oifname "{uplink}" ip daddr {settings["resolver"]} meta l4proto {{ tcp, udp }} th dport 53 accept
     ip daddr @never jump refuse_out
     oifname "{uplink}" ip saddr {settings["bound_source"]} ip daddr . tcp dport @bound meta skuid 33 accept
+    oifname "{uplink}" ip daddr @archives meta skuid != 33 tcp dport {{ 80, 443 }} accept
     ip daddr @special jump refuse_out
     oifname "{uplink}" meta skuid 33 tcp dport @ports accept
     oifname "{uplink}" meta skuid != 33 tcp dport {{ 80, 443 }} accept

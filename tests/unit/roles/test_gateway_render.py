@@ -20,6 +20,7 @@ SETTINGS: dict[str, Any] = {
     "legs_range": "100.64.0.0/14",
     "bound_source": "10.9.0.250",
     "resolver": "10.9.0.1",
+    "archives": [],
     "limits": {"connections": 512, "opened": 200, "queries": 200},
 }
 
@@ -115,3 +116,13 @@ def test_denials_come_before_what_they_deny(render: ModuleType) -> None:
 
 def test_without_legs_nothing_is_let_through(render: ModuleType) -> None:
     assert render.elements({}) == {"guests": [], "direct": [], "refused": [], "bound": [], "ports": ["443", "80"]}
+
+
+def test_an_archive_is_for_the_gateway_itself(render: ModuleType) -> None:
+    text = render.nftables({**SETTINGS, "archives": ["10.1.2.3", "10.4.0.0/16"]}, {})
+    assert "set archives { type ipv4_addr; flags interval; auto-merge; elements = { 10.1.2.3/32, 10.4.0.0/16 } }" in text
+    # nginx, which speaks for the sandboxes, is user 33
+    assert text.count("@archives") == 1
+    assert "ip daddr @archives meta skuid != 33 tcp dport { 80, 443 } accept" in text
+    with pytest.raises(ValueError, match="nonsense"):
+        render.nftables({**SETTINGS, "archives": ["nonsense"]}, {})
