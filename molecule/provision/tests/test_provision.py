@@ -57,6 +57,16 @@ def test_what_was_written_for_it_survives_and_nobody_else_reads_it(host: Host, p
     assert pixel(f"MOL_WRITTEN=other sh -lc '{SHOW}'").out == shown("other")
 
 
+def test_the_agent_reaches_what_was_named_and_not_what_is_beside_it() -> None:
+    address = run("mol-older", "hostname", "-I").out.split()[0]
+    knock = f"timeout 5 bash -c 'read -r banner < /dev/tcp/{address}/22 && echo $banner'"
+    assert run("mol-mirror", "sh", "-c", knock).out.startswith("SSH-2.0")
+    assert as_pixel("mol-agent", knock).rc != 0
+    assert run("mol-agent", "sh", "-c", knock).rc != 0
+    assert "egress agent" in as_pixel("mol-agent", "cat /etc/pixels-egress.txt").out
+    assert as_pixel("mol-agent", "npm view npm name").out.strip() == "npm"
+
+
 def test_keys_are_added_to_those_that_are_there() -> None:
     said = as_pixel("mol-agent", "cut -d' ' -f3- .ssh/authorized_keys; stat -c %a .ssh .ssh/authorized_keys")
     assert said.out.splitlines() == ["of the image", "test", "700", "600"]
