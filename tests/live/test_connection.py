@@ -58,8 +58,10 @@ GENERIC = [
 ]
 
 
-@pytest.mark.parametrize("pipelining", [True, False], ids=["pipelining", "files"])
-@pytest.mark.parametrize("user", ["root", "pixel"])
+# each user and each way once: they do not depend on each other
+@pytest.mark.parametrize(
+    ("user", "pipelining"), [("root", False), ("pixel", True)], ids=["root-files", "pixel-pipelining"]
+)
 def test_the_generic_tasks_of_a_connection(
     pipelining: bool, user: str, tmp_path: Path, sandbox: str, project: str
 ) -> None:

@@ -120,7 +120,9 @@ def test_without_legs_nothing_is_let_through(render: ModuleType) -> None:
 
 def test_an_archive_is_for_the_gateway_itself(render: ModuleType) -> None:
     text = render.nftables({**SETTINGS, "archives": ["10.1.2.3", "10.4.0.0/16"]}, {})
-    assert "set archives { type ipv4_addr; flags interval; auto-merge; elements = { 10.1.2.3/32, 10.4.0.0/16 } }" in text
+    assert (
+        "set archives { type ipv4_addr; flags interval; auto-merge; elements = { 10.1.2.3/32, 10.4.0.0/16 } }" in text
+    )
     # nginx, which speaks for the sandboxes, is user 33
     assert text.count("@archives") == 1
     assert "ip daddr @archives meta skuid != 33 tcp dport { 80, 443 } accept" in text
