@@ -4,8 +4,8 @@
 """Bytes to and from one Incus server, over its socket or verified TLS.
 
 Two ways carry requests. DirectTransport uses the standard library alone: loading pylxd takes longer than a
-command in a sandbox. PylxdTransport is for all else and rides on pylxd's session. Websockets are the same in both:
-those of pylxd do not verify the server.
+command in a sandbox, or than all that a task asks which finds nothing to do. PylxdTransport is for what changes something, which rides
+on pylxd's session. Websockets are the same in both: those of pylxd do not verify the server.
 """
 
 from __future__ import annotations
@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 REQUEST_SECONDS = 60.0
 CONNECT_SECONDS = 10.0
 CHUNK = 1 << 20
-#: What a request meets on a kept connection that the server has closed.
-_DROPPED = (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError)
 
 
 @dataclass(frozen=True)
@@ -257,8 +255,8 @@ class DirectTransport(Transport):
         super().close()
 
 
-class PylxdTransport(Transport):
-    """Requests by pylxd's session, one for each thread of each process."""
+class PylxdTransport(DirectTransport):
+    """Requests by pylxd's session, one for each thread of each process; those that only read go the direct way."""
 
     def _send(
         self,
@@ -269,47 +267,29 @@ class PylxdTransport(Transport):
         timeout: float,
         into: BinaryIO | None,
     ) -> Response:
+        if method == "GET":
+            return super()._send(method, target, data, headers, timeout, into)
+        session, root = self._session()
         import requests
 
-        # The server may close a kept connection at any time; only what changes nothing is sent twice.
-        for retry in (method == "GET", False):
-            try:
-                return self._exchange(method, target, data, headers, timeout, into)
-            except requests.exceptions.Timeout as exc:
-                raise ConnectionFailed(f"{self.endpoint.url} does not answer in time") from exc
-            except (requests.exceptions.RequestException, OSError) as exc:
-                if not (retry and any(isinstance(cause, _DROPPED) for cause in _causes(exc))):
-                    raise self._explained(exc) from exc
-        raise ConnectionFailed(f"{self.endpoint.url} drops every connection")
-
-    def _exchange(
-        self,
-        method: str,
-        target: str,
-        data: bytes | IO[bytes] | None,
-        headers: dict[str, str],
-        timeout: float,
-        into: BinaryIO | None,
-    ) -> Response:
-        session, root = self._session()
-        answer = session.request(
-            method,
-            root + target,
-            data=data,
-            headers=headers,
-            timeout=(CONNECT_SECONDS, timeout),
-            stream=into is not None,
-            allow_redirects=False,
-        )
+        try:
+            answer = session.request(
+                method,
+                root + target,
+                data=data,
+                headers=headers,
+                timeout=(CONNECT_SECONDS, timeout),
+                allow_redirects=False,
+            )
+        except requests.exceptions.Timeout as exc:
+            raise ConnectionFailed(f"{self.endpoint.url} does not answer in time") from exc
+        except (requests.exceptions.RequestException, OSError) as exc:
+            raise self._explained(exc) from exc
         fields = {name.lower(): value for name, value in answer.headers.items()}
-        if into is not None and answer.status_code == 200:
-            for chunk in answer.iter_content(CHUNK):
-                into.write(chunk)
-            return Response(answer.status_code, fields)
         return Response(answer.status_code, fields, answer.content)
 
     def _session(self) -> tuple[requests.Session, str]:
-        if getattr(self._local, "pid", None) != os.getpid():
+        if getattr(self._local, "session_pid", None) != os.getpid():
             try:
                 from pylxd.client import get_session_for_url
             except ImportError as exc:
@@ -324,12 +304,12 @@ class PylxdTransport(Transport):
                 session = get_session_for_url(root)
             # REQUESTS_CA_BUNDLE and proxies of the environment would replace what the user asked for
             session.trust_env = False
-            self._local.session, self._local.root, self._local.pid = session, root, os.getpid()
+            self._local.session, self._local.root, self._local.session_pid = session, root, os.getpid()
         return self._local.session, self._local.root
 
     def close(self) -> None:
         """Close this thread's session."""
-        if getattr(self._local, "pid", None) == os.getpid():
+        if getattr(self._local, "session_pid", None) == os.getpid():
             self._local.session.close()
         super().close()
 
