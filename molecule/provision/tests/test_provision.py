@@ -179,20 +179,20 @@ def test_a_step_that_fails_says_how(host: Host, argv: list[str], timeout: int, r
 
 def test_links_of_the_user_lead_root_nowhere() -> None:
     plant = "mv .config .kept; ln -s /root .config; mkdir -p .ssh; mv .ssh .kept-ssh; ln -s /root .ssh"
-    assert as_pixel("mol-one", plant).rc == 0
-    before = run("mol-one", "find", "/root", "-maxdepth", "1", "-printf", "%p %u %m\\n").out
+    assert as_pixel("mol-near", plant).rc == 0
+    before = run("mol-near", "find", "/root", "-maxdepth", "1", "-printf", "%p %u %m\\n").out
     command = [
         "ansible-playbook",
         "-i",
         "localhost,",
         "pixels.sandbox.sandbox",
         "-e",
-        json.dumps({"names": "mol-one", **again()}),
+        json.dumps({"names": "mol-near", **again()}),
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode != 0
     assert "step account failed" in done.stdout + done.stderr
-    assert run("mol-one", "find", "/root", "-maxdepth", "1", "-printf", "%p %u %m\\n").out == before
+    assert run("mol-near", "find", "/root", "-maxdepth", "1", "-printf", "%p %u %m\\n").out == before
 
 
 def again() -> dict[str, object]:
@@ -219,12 +219,12 @@ def again() -> dict[str, object]:
     ],
 )
 def test_what_a_root_of_before_has_left_is_found(plant: str, words: list[str]) -> None:
-    run("mol-one", "sh", "-c", plant)
+    run("mol-near", "sh", "-c", plant)
     # it could be changed by the user, and is not afterwards
     loosen = "chown pixel /usr/local/sbin/safe-apt; chmod 777 /usr/local/sbin/safe-apt; echo touch /root/owned >> /usr/local/sbin/safe-apt"
-    run("mol-one", "sh", "-c", loosen)
+    run("mol-near", "sh", "-c", loosen)
     try:
-        options = ["-i", "mol-one,", "-c", "pixels.sandbox.incus", "-e", "ansible_python_interpreter=/usr/bin/python3"]
+        options = ["-i", "mol-near,", "-c", "pixels.sandbox.incus", "-e", "ansible_python_interpreter=/usr/bin/python3"]
         done = subprocess.run(
             ["ansible", "all", *options, "-m", "ansible.builtin.include_role", "-a", "name=pixels.sandbox.safe_apt"],
             capture_output=True,
@@ -236,11 +236,11 @@ def test_what_a_root_of_before_has_left_is_found(plant: str, words: list[str]) -
         for part in words:
             assert part.lower() in (done.stdout + done.stderr).lower()
         said = run(
-            "mol-one", "sh", "-c", "stat -c '%U %a' /usr/local/sbin/safe-apt; grep -c owned /usr/local/sbin/safe-apt"
+            "mol-near", "sh", "-c", "stat -c '%U %a' /usr/local/sbin/safe-apt; grep -c owned /usr/local/sbin/safe-apt"
         )
         assert said.out == "root 755\n0\n"
     finally:
-        run("mol-one", "sh", "-c", "rm -f /etc/sudoers.d/past /usr/local/bin/past /etc/systemd/system/past")
+        run("mol-near", "sh", "-c", "rm -f /etc/sudoers.d/past /usr/local/bin/past /etc/systemd/system/past")
 
 
 MISE_ARCHIVE = """
