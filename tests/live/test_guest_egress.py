@@ -10,7 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +49,8 @@ def net(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Internet]:
 
 @pytest.fixture(scope="module")
 def project(net: Internet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A project with a gateway, and a sandbox that has the role and no policy, which all others are cloned from."""
-    with live.throw_away_project() as name, ThreadPoolExecutor() as pool:
-        gateway = pool.submit(live.make_gateway, name, gateway_resolver=RESOLVER)
+    """A project with a sandbox that has the role and no policy, which all others are cloned from."""
+    with live.throw_away_project() as name:
         there = live.backend(name)
         live.make(there, "origin", wait_for="ready")
         role = {"name": "pixels.sandbox.nftables", "vars": {"nftables_resolvers": [RESOLVER]}}
@@ -67,14 +66,20 @@ def project(net: Internet, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             tmp_path_factory.mktemp("role"), [{"hosts": "all", "gather_facts": False, "roles": [role]}], hosts
         )
         assert done.returncode == 0, done.stdout + done.stderr
-        assert not live.ensure(there, "origin", state="stopped")
+        live.make(there, "box", clone_from="origin", **GUEST)
         there.close()
-        gateway.result()
         yield name
 
 
+@pytest.fixture(scope="module")
+def gateway(project: str) -> Iterator[Future[None]]:
+    """A gateway that is being built while other tests run."""
+    with ThreadPoolExecutor() as pool:
+        yield pool.submit(live.make_gateway, project, gateway_resolver=RESOLVER)
+
+
 @pytest.fixture
-def server(project: str) -> Iterator[IncusBackend]:
+def server(project: str, gateway: Future[None]) -> Iterator[IncusBackend]:
     there = live.backend(project)
     yield there
     there.close()
@@ -82,13 +87,14 @@ def server(project: str) -> Iterator[IncusBackend]:
 
 @pytest.fixture
 def box(server: IncusBackend) -> Iterator[str]:
-    """A sandbox that enforces its policy since before its first start."""
-    live.make(server, "box", clone_from="origin", **GUEST)
+    """A sandbox that enforces its policy since before its first start; whatever a test did to it is undone."""
+    if server.get_instance("box") is None:
+        live.make(server, "box", clone_from="origin", **GUEST)
+    egress(server, "box", mode="allowlist", allow=ALLOW, deny=[], enforcement="guest", private=False)
     yield "box"
-    for instance in server.list_instances(addresses=False):
-        if instance.kind == "sandbox" and instance.name != "origin":
-            failed = live.ensure(server, instance.name, state="absent")
-            assert not failed, failed
+    gone = [name for name in ("copy", "free") if server.get_instance(name)]
+    failed = live.ensure(server, gone, state="absent") if gone else {}
+    assert not failed, failed
 
 
 def egress(server: IncusBackend, name: str, **options: Any) -> Plan:
@@ -163,8 +169,7 @@ def test_it_reaches_what_its_policy_names_and_nothing_else(server: IncusBackend,
         {"id": "icmp", "kind": "icmp", "address": GOOD},
     )
     # what is refused here gets through where there is no policy
-    live.make(server, "open", clone_from="origin", wait_for="ready")
-    assert len(probe(server, "open", *(entry for entry in attempts if entry["address"][0].isdigit()))) == 11
+    assert len(probe(server, "origin", *(entry for entry in attempts if entry["address"][0].isdigit()))) == 11
     assert info(server, box)["verified"], info(server, box)
     assert probe(server, box, *attempts) == {
         "http good.example.test",
@@ -236,12 +241,12 @@ def test_a_tightened_policy_ends_live_connections_and_no_others(server: IncusBac
 
 EARLY = """
 import socket, sys, time
-end = time.monotonic() + 6
+end = time.monotonic() + 4
 while time.monotonic() < end:
-    for name in sys.argv[1:]:
+    for name in sys.argv[2:]:
         try:
             with socket.create_connection((name, 80), 0.2) as stream:
-                stream.sendall(b"GET /early HTTP/1.0\\r\\nHost: " + name.encode() + b"\\r\\n\\r\\n"); stream.recv(10)
+                stream.sendall(b"GET /early-" + sys.argv[1].encode() + b" HTTP/1.0\\r\\n\\r\\n"); stream.recv(10)
         except OSError:
             pass
     time.sleep(0.01)
@@ -249,22 +254,22 @@ while time.monotonic() < end:
 
 
 def test_a_reboot_keeps_it_and_leaves_no_window(server: IncusBackend, box: str, net: Internet) -> None:
-    live.make(server, "open", clone_from="origin")
-    unit = (
-        "[Unit]\nDefaultDependencies=no\n[Service]\nExecStart=/usr/bin/python3 /root/early.py {}\n"
-        "[Install]\nWantedBy=sysinit.target\n"
-    ).format(f"{EVIL} {GOOD}")
+    live.make(server, "free", clone_from="origin")
     heard: dict[str, set[str]] = {}
-    for name in ("open", box):
+    for name in ("free", box):
+        unit = (
+            f"[Unit]\nDefaultDependencies=no\n[Service]\nExecStart=/usr/bin/python3 /root/early.py {name} {EVIL} {GOOD}\n"
+            "[Install]\nWantedBy=sysinit.target\n"
+        )
         script = f"cat > /root/early.py <<'END'\n{EARLY}END\ncat > /etc/systemd/system/early.service <<'END'\n{unit}END\n"
         root(server, name, f"{script}systemctl --quiet enable early.service")
-        before = len(net.heard)
         # the guest restarts itself: nobody is there to tell it anything
         server.execute(name, ExecRequest(("systemctl", "reboot"), cwd="/"), Deadline(30))
-        wait_for(lambda before=before: any("/early" in line for line in net.heard[before:]), "it talked to nobody")
-        time.sleep(2)
-        heard[name] = {line.split()[1] for line in net.heard[before:] if line.endswith("/early")}
-    assert heard == {"open": {EVIL, GOOD}, box: {GOOD}}
+        end = f"/early-{name}"
+        wait_for(lambda end=end: any(line.endswith(end) for line in net.heard), "it talked to nobody")
+        wait_for(lambda name=name: "inactive" in root(server, name, "systemctl is-active early || true"), "it still talks")
+        heard[name] = {line.split()[1] for line in net.heard if line.endswith(end)}
+    assert heard == {"free": {EVIL, GOOD}, box: {GOOD}}
     assert info(server, box)["verified"]
 
 
@@ -316,11 +321,13 @@ def test_a_change_by_hand_is_told_and_put_right(server: IncusBackend, box: str, 
     if "rm" in behind:
         with pytest.raises(ConfigError, match=r"pixels\.sandbox\.nftables"):
             egress(server, box)
+        live.ensure(server, box, state="absent")
     elif "disable" in behind:
         # what the role has set up only the role sets up again
         with pytest.raises(AssertionError, match="is not enabled"):
             egress(server, box)
         assert found(server, box).status == "stopped"
+        live.ensure(server, box, state="absent")
     else:
         assert egress(server, box).changed
         assert info(server, box)["verified"]
@@ -350,7 +357,20 @@ def test_restore_clone_and_a_stopped_sandbox_get_the_policy_that_is_wanted(serve
     assert probe(server, "free", web(GOOD), web(EVIL)) == {f"http {GOOD}", f"http {EVIL}"}
 
 
-def test_both_hold_and_each_is_told(server: IncusBackend, box: str) -> None:
+def test_what_cannot_be_is_refused_and_what_has_no_program_stays_stopped(server: IncusBackend) -> None:
+    wild = {"egress": "allowlist", "egress_allow": ["*.example.test"], "egress_enforcement": "guest"}
+    with pytest.raises(ConfigError, match="a wildcard cannot be looked up"):
+        live.work_for(server, "never", clone_from="origin", **wild)
+    failed = live.ensure(server, "never", image=f"local:{live.IMAGE}", **GUEST)
+    assert "the role pixels.sandbox.nftables" in str(failed["never"])
+    assert found(server, "never").status == "stopped"
+    with pytest.raises(ConfigError, match=r"pixels\.sandbox\.nftables"):
+        live.work_for(server, "copy", clone_from="never")
+    live.ensure(server, "never", state="absent")
+
+
+def test_both_hold_and_each_is_told(server: IncusBackend, box: str, gateway: Future[None]) -> None:
+    gateway.result()
     egress(server, box, enforcement="both")
     assert info(server, box)["verified"], info(server, box)
     wait_for(lambda: probe(server, box, web("good.example.test")), "it does not reach what it may")
@@ -371,15 +391,3 @@ def test_both_hold_and_each_is_told(server: IncusBackend, box: str) -> None:
     assert found(server, "copy").network == "pixels0"
     wait_for(lambda: probe(server, "copy", web("good.example.test")), "it does not reach what it may by itself")
     assert probe(server, "copy", web(EVIL)) == set()
-
-
-def test_what_cannot_be_is_refused_and_what_has_no_program_stays_stopped(server: IncusBackend) -> None:
-    wild = {"egress": "allowlist", "egress_allow": ["*.example.test"], "egress_enforcement": "guest"}
-    with pytest.raises(ConfigError, match="a wildcard cannot be looked up"):
-        live.work_for(server, "never", clone_from="origin", **wild)
-    failed = live.ensure(server, "never", image=f"local:{live.IMAGE}", **GUEST)
-    assert "the role pixels.sandbox.nftables" in str(failed["never"])
-    assert found(server, "never").status == "stopped"
-    with pytest.raises(ConfigError, match=r"pixels\.sandbox\.nftables"):
-        live.work_for(server, "copy", clone_from="never")
-    live.ensure(server, "never", state="absent")

@@ -48,7 +48,7 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._resource.ownership
 _TRIES = 5
 _POLL_SECONDS = 0.2
 #: How long a sandbox that has just been started may take to have its rules.
-_BOOT_SECONDS = 20.0
+_BOOT_SECONDS = 5.0
 #: Where a sandbox finds what its policy is.
 NOTICE = "/etc/pixels-egress.txt"
 

@@ -115,7 +115,7 @@ def seen() -> Seen:
 def render(document: Document, known: Seen) -> str:
     """Return the rules of a policy."""
     inbound = json.loads(read(SETTINGS) or "{}").get("inbound", ())
-    return rules.render(document, known, resolvers(), inbound)
+    return rules.render(document, known, resolvers(document), inbound)
 
 
 def load(text: str) -> None:
@@ -154,10 +154,11 @@ def pin(lines: Iterable[str]) -> None:
 # -- names
 
 
-def resolvers() -> list[str]:
+def resolvers(document: Document) -> list[str]:
     """Return the addresses that names are looked up at: those of the settings, else those that this machine has."""
     given = json.loads(read(SETTINGS) or "{}").get("resolvers")
-    if given:
+    # behind a gateway there is no other than its own
+    if given and not document["behind_gateway"]:
         return list(given)
     for path in RESOLV:
         found = []
@@ -174,7 +175,7 @@ def resolvers() -> list[str]:
 def look_up(document: Document, before: Seen) -> Seen:
     """Return what the names of a policy lead to; one that nobody answers for keeps what it had, however old."""
     now, end = time.time(), time.monotonic() + LOOKUP_SECONDS
-    names, servers = rules.wanted_names(document), resolvers()
+    names, servers = rules.wanted_names(document), resolvers(document)
     with ThreadPoolExecutor(32) as pool:
         answers = list(pool.map(lambda name: addresses_of(name, servers, end), names))
     after: Seen = {}

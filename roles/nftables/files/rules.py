@@ -13,7 +13,8 @@ import hashlib
 import ipaddress
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any, Union
 
 Document = Mapping[str, Any]
@@ -55,8 +56,7 @@ def check(document: Document) -> None:
         if not _NAME.fullmatch(name):
             raise ValueError(f"{name!r} is not a name")
     for text in (*rules["networks"], *rules["denied_networks"], *rules["bound"].values()):
-        network = ipaddress.ip_network(text)
-        if text not in rules["denied_networks"] and any(_inside(network, never) for never in NEVER):
+        if _among(text, NEVER) and text not in rules["denied_networks"]:
             raise ValueError(f"{text} is never a target")
     for table in set(TABLES) - {"bound"}:
         for port in (port for ports in rules[table].values() for port in ports):
@@ -76,9 +76,7 @@ def wanted_names(document: Document) -> list[str]:
 
 def usable(document: Document, address: str) -> bool:
     """Say whether a name may lead to an address: to those of the internet, or to what a gateway answers."""
-    network = ipaddress.ip_network(address)
-    never = NEVER if document["behind_gateway"] else SPECIAL
-    return not any(_inside(network, special) for special in never)
+    return not _among(address, NEVER if document["behind_gateway"] else SPECIAL)
 
 
 def places(document: Document, known: Known) -> dict[str, list[str]]:
@@ -116,7 +114,7 @@ def render(document: Document, known: Known, resolvers: Iterable[str] = (), inbo
     allowed += _by_port({text: (ports, [text]) for text, ports in rules["networks"].items()})
     refused = rules["denied_networks"]
     # a set of ranges has no two that overlap: those of all ports are one of their own
-    denied = [ipaddress.ip_network(text) for text, ports in refused.items() if not ports]
+    denied = [_network(text) for text, ports in refused.items() if not ports]
     denied_ports = _by_port({text: (ports, [text]) for text, ports in refused.items()})
     # where nothing has a name nobody needs to ask for one
     asked = sorted(set(resolvers)) if rules["names"] else []
@@ -133,14 +131,19 @@ def render(document: Document, known: Known, resolvers: Iterable[str] = (), inbo
     return _FRAME.replace("@DIGEST@", fingerprint(document)).replace("@SETS@", sets)
 
 
-def _inside(network: Network, special: Network) -> bool:
-    return network.version == special.version and network.subnet_of(special)  # type: ignore[arg-type]
+@lru_cache(maxsize=65536)
+def _network(text: str) -> Network:
+    return ipaddress.ip_network(text)
+
+
+@lru_cache(maxsize=65536)
+def _among(text: str, special: tuple[Network, ...]) -> bool:
+    network: Any = _network(text)
+    return any(network.version == one.version and network.subnet_of(one) for one in special)
 
 
 def _by_port(table: Mapping[str, tuple[Iterable[int], Iterable[str]]]) -> list[tuple[int, Network]]:
-    return [
-        (port, ipaddress.ip_network(text)) for ports, texts in table.values() for port in ports for text in texts
-    ]
+    return [(port, _network(text)) for ports, texts in table.values() for port in ports for text in texts]
 
 
 def _collapsed(networks: Iterable[Network], version: int) -> list[str]:
