@@ -291,7 +291,7 @@ def test_without_a_good_set_nothing_passes(server: IncusBackend, box: str) -> No
 
 def test_a_resolver_that_is_down_leaves_what_was_known(server: IncusBackend, box: str) -> None:
     dead = f"{NET}.54"
-    root(server, box, f"sed -i s/{RESOLVER}/{dead}/ /etc/pixels/egress.json; px-egress refresh")
+    root(server, box, f"sed -i s/{RESOLVER}/{dead}/ /etc/pixels/egress.json; px-egress refresh; test $? = 75")
     assert probe(server, box, web("good.example.test")) == {"http good.example.test"}
     # a name that nobody could look up is not let through, and is told
     egress(server, box, allow_add=["evil.test"])

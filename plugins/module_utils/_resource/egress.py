@@ -221,9 +221,9 @@ class Enforcer:
                 wrong.append(said.unknown)
             if not wrong:
                 return
-            if not patience.left():
+            if patience.left() <= 0:
                 raise OperationFailed(f"{name} is not confined: {'; '.join(wrong)}")
-            patience.pause(min(_POLL_SECONDS, patience.left() / 2), f"read back the egress of {name}")
+            deadline.pause(patience.slice(_POLL_SECONDS), f"read back the egress of {name}")
 
     def _enforce(self, name: str, wanted: Policy, deadline: Deadline) -> None:
         for _turn in range(_TRIES):
@@ -364,7 +364,7 @@ def enforcement_steps(
 
 def egress_record(found: Instance, state: GatewayState | None, said: GuestState | None = None) -> dict[str, object]:
     """Return the egress of a sandbox as results show it; said is what it says that it enforces, where it enforces anything itself."""
-    record: dict[str, object] = {"name": found.name, "status": found.status, "wire": found.wire}
+    record: dict[str, object] = {"name": found.name, "status": found.status, "wire": found.wire, "unresolved": []}
     try:
         wanted = policy_of(found)
     except ConfigError as exc:

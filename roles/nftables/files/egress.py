@@ -172,8 +172,11 @@ def resolvers(document: Document) -> list[str]:
     return []
 
 
-def look_up(document: Document, before: Seen) -> Seen:
-    """Return what the names of a policy lead to; one that nobody answers for keeps what it had, however old."""
+def look_up(document: Document, before: Seen) -> tuple[Seen, bool]:
+    """Return what the names of a policy lead to, and whether anybody answered.
+
+    A name that nobody answers for keeps what it had, however old.
+    """
     now, end = time.time(), time.monotonic() + LOOKUP_SECONDS
     names, servers = rules.wanted_names(document), resolvers(document)
     with ThreadPoolExecutor(32) as pool:
@@ -185,7 +188,7 @@ def look_up(document: Document, before: Seen) -> Seen:
             old = {address: when for address, when in old.items() if 0 <= now - when < KEPT_SECONDS}
             old.update(dict.fromkeys(found, now))
         after[name] = old
-    return after
+    return after, not names or any(found is not None for found in answers)
 
 
 def addresses_of(name: str, servers: Sequence[str], end: float) -> set[str] | None:
@@ -267,13 +270,17 @@ def apply(document: Document) -> dict[str, Any]:
     return status()
 
 
-def refresh(document: Document) -> None:
-    """Bring rules up to date with the resolvers of this machine, and then with the names."""
-    before = seen()
-    settle(document, before)
-    after = look_up(document, before)
-    write(STATE / "addresses.json", json.dumps(after, sort_keys=True))
-    settle(document, after)
+def refresh(document: Document) -> bool:
+    """Bring rules up to date with the resolvers of this machine, and then with the names; say whether anybody answered for them."""
+    while True:
+        before, asked = seen(), resolvers(document)
+        settle(document, before)
+        after, answered = look_up(document, before)
+        write(STATE / "addresses.json", json.dumps(after, sort_keys=True))
+        settle(document, after)
+        # a machine that changes its network may have others by now, and nobody would come back for these
+        if resolvers(document) == asked:
+            return answered
 
 
 def stored() -> Document | None:
@@ -390,8 +397,9 @@ def main(arguments: Sequence[str]) -> None:
                     print(read(STATE / "refused.json") or "[]")
                 case ["refresh"]:
                     document = stored()
-                    if document is not None:
-                        refresh(document)
+                    if document is not None and not refresh(document):
+                        print("px-egress: no resolver answers; what is known of names stays", file=sys.stderr)
+                        sys.exit(os.EX_TEMPFAIL)
                 case ["boot"]:
                     boot()
                 case ["clear"]:

@@ -170,10 +170,30 @@ def test_an_address_stays_for_a_while_and_one_that_nobody_answers_for_stays(
     before = {"a.example": {"198.51.100.1": now - 10, "198.51.100.2": now - 7200}, "b.example": {"198.51.100.3": 0.0}}
     before["gone.example"] = {"198.51.100.4": now}
     resolver(program, monkeypatch, {"a.example": {"198.51.100.9"}, "b.example": None})
-    assert program.look_up(told, before) == {
+    after, answered = program.look_up(told, before)
+    assert answered
+    assert after == {
         "a.example": {"198.51.100.1": now - 10, "198.51.100.9": now},
         "b.example": {"198.51.100.3": 0.0},
     }
+    resolver(program, monkeypatch, {"a.example": None, "b.example": None})
+    assert program.look_up(told, after) == (after, False)
+
+
+def test_resolvers_that_came_meanwhile_are_asked_too(
+    program: ModuleType, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def addresses_of(name: str, servers: list[str], end: float) -> set[str] | None:
+        asked.extend(servers)
+        program.RESOLV[0].write_text("nameserver 10.0.0.54\n")
+        return {"198.51.100.1"} if servers == ["10.0.0.54"] else None
+
+    monkeypatch.setattr(program, "addresses_of", addresses_of)
+    assert program.refresh(guest.document(policy("allowlist", allow=["a.example"], enforcement="guest")))
+    assert asked == ["10.0.0.53", "10.0.0.54"]
+    assert "elements = { 10.0.0.54 }" in str(kernel.loaded)
 
 
 def test_resolvers_are_those_of_the_settings_or_of_the_machine(program: ModuleType) -> None:
