@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -136,7 +136,14 @@ def probe(server: IncusBackend, name: str, *probes: dict[str, Any]) -> set[str]:
 def web(address: str, port: int = 80) -> dict[str, Any]:
     """Return a probe by HTTP, or TLS."""
     kind = "tls" if port == 443 else "http"
-    return {"id": f"{kind} {address}", "kind": kind, "address": address, "port": port, "host": address, "name": "x.test"}
+    return {
+        "id": f"{kind} {address}",
+        "kind": kind,
+        "address": address,
+        "port": port,
+        "host": address,
+        "name": "x.test",
+    }
 
 
 def ssh(address: str) -> dict[str, Any]:
@@ -178,7 +185,9 @@ def test_it_reaches_what_its_policy_names_and_nothing_else(server: IncusBackend,
         f"dns {RESOLVER} False",
         f"dns {RESOLVER} True",
     }
-    told = {(entry["how"], entry["target"], entry["port"], entry["protocol"]) for entry in info(server, box, True)["denied"]}
+    told = {
+        (entry["how"], entry["target"], entry["port"], entry["protocol"]) for entry in info(server, box, True)["denied"]
+    }
     assert {("guest", EVIL, 80, "tcp"), ("guest", EVIL, 53, "udp"), ("guest", GOOD, None, "icmp")} <= told
     assert ("guest", GOOD, 80, "tcp") not in told
 
@@ -198,6 +207,53 @@ def test_a_policy_is_changed_read_back_and_unchanged_the_second_time(server: Inc
     assert "px_egress" not in root(server, box, "nft list tables; cat /etc/hosts; ls /etc/pixels")
     # what others have loaded is theirs
     assert "chain kept" in root(server, box, "nft list table ip other")
+
+
+SIX = """
+ip netns add far && ip link add six type veth peer name six netns far
+ip addr add fd77::1/64 dev six nodad && ip link set six up
+ip -n far addr add fd77::2/64 dev six nodad && ip -n far link set six up
+for port in 80 8080; do
+  systemd-run --quiet --unit=far$port nsenter --net=/run/netns/far python3 -m http.server --bind :: $port
+done
+"""
+
+
+def test_ipv6_is_held_as_ipv4_is(server: IncusBackend, box: str) -> None:
+    root(server, box, SIX)
+    both = (web("fd77::2"), {**web("fd77::2", 8080), "id": "8080"})
+    egress(server, box, allow=["[fd77::2]:80,8080"], private=True)
+    wait_for(lambda: probe(server, box, *both) == {"http fd77::2", "8080"}, "nobody answers by IPv6")
+    egress(server, box, allow=["[fd77::2]:80"], private=True)
+    assert probe(server, box, *both) == {"http fd77::2"}
+    assert ("fd77::2", 8080) in {(entry["target"], entry["port"]) for entry in info(server, box, True)["denied"]}
+    egress(server, box, deny=["fd77::/16"])
+    assert probe(server, box, *both) == set()
+    root(server, box, "systemctl stop far80 far8080; ip netns del far")
+
+
+def test_nobody_comes_in_but_by_what_is_published(server: IncusBackend, box: str) -> None:
+    serve = "systemctl -q is-active web || systemd-run --quiet --unit=web python3 -m http.server 8000"
+    for name in ("origin", box):
+        root(server, name, serve)
+
+    def answers(address: str, port: int) -> bool:
+        try:
+            return urllib.request.urlopen(f"http://{address}:{port}/", timeout=1).status == 200
+        except OSError:
+            return False
+
+    assert not live.ensure(server, box, publish=["18439:8000"])
+    wait_for(lambda: answers(found(server, "origin").addresses[0], 8000), "the control is not reached")
+    wait_for(lambda: answers("127.0.0.1", 18439), "the published port is not reached")
+    assert not answers(found(server, box).addresses[0], 8000)
+    assert not live.ensure(server, box, publish=[])
+
+
+def test_who_has_no_rights_changes_nothing(server: IncusBackend, box: str) -> None:
+    for command in (("/usr/local/sbin/px-egress", "clear"), ("/usr/sbin/nft", "flush", "ruleset")):
+        assert server.execute(box, ExecRequest(command, user="nobody", cwd="/"), Deadline(20)).rc != 0
+    assert info(server, box)["verified"]
 
 
 def test_names_that_lead_to_private_addresses_lead_nowhere(server: IncusBackend, box: str) -> None:
@@ -261,13 +317,17 @@ def test_a_reboot_keeps_it_and_leaves_no_window(server: IncusBackend, box: str, 
             f"[Unit]\nDefaultDependencies=no\n[Service]\nExecStart=/usr/bin/python3 /root/early.py {name} {EVIL} {GOOD}\n"
             "[Install]\nWantedBy=sysinit.target\n"
         )
-        script = f"cat > /root/early.py <<'END'\n{EARLY}END\ncat > /etc/systemd/system/early.service <<'END'\n{unit}END\n"
+        script = (
+            f"cat > /root/early.py <<'END'\n{EARLY}END\ncat > /etc/systemd/system/early.service <<'END'\n{unit}END\n"
+        )
         root(server, name, f"{script}systemctl --quiet enable early.service")
         # the guest restarts itself: nobody is there to tell it anything
         server.execute(name, ExecRequest(("systemctl", "reboot"), cwd="/"), Deadline(30))
         end = f"/early-{name}"
         wait_for(lambda end=end: any(line.endswith(end) for line in net.heard), "it talked to nobody")
-        wait_for(lambda name=name: "inactive" in root(server, name, "systemctl is-active early || true"), "it still talks")
+        wait_for(
+            lambda name=name: "inactive" in root(server, name, "systemctl is-active early || true"), "it still talks"
+        )
         heard[name] = {line.split()[1] for line in net.heard if line.endswith(end)}
     assert heard == {"free": {EVIL, GOOD}, box: {GOOD}}
     assert info(server, box)["verified"]

@@ -113,7 +113,7 @@ def state(backend: Backend, found: Instance) -> GuestState:
     except PixelsError as exc:
         return GuestState(f"it cannot be asked what it enforces: {exc}")
     except (ValueError, TypeError, KeyError) as exc:
-        return GuestState(problems=(f"what it says that it enforces cannot be read: {ascii(str(exc))}",))
+        return GuestState(problems=(f"what it says that it enforces cannot be read: {str(exc)!a}",))
 
 
 def states(backend: Backend, instances: Sequence[Instance]) -> dict[str, GuestState]:
@@ -145,7 +145,7 @@ def _refusal(entry: Mapping[str, Any]) -> Refusal:
     """Return one refusal; ValueError for what is none."""
     port, protocol = entry["port"], entry["protocol"]
     count, last = int(entry["count"]), int(entry["last"])
-    if port is not None and not 0 < int(port) < 65536 or not 0 <= count < 1 << 63 or not 0 <= last < 1 << 33:
+    if (port is not None and not 0 < int(port) < 65536) or not 0 <= count < 1 << 63 or not 0 <= last < 1 << 33:
         raise ValueError("not a refusal")
     return Refusal(
         "guest",

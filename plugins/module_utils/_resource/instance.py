@@ -543,9 +543,7 @@ class _Context:
 
     # -- power
 
-    def _power(
-        self, name: str, status: str, deadline: Deadline, policy: Policy, addressed: bool = False
-    ) -> list[Step]:
+    def _power(self, name: str, status: str, deadline: Deadline, policy: Policy, addressed: bool = False) -> list[Step]:
         """Return the steps from one power state to the wanted one, under a policy."""
         desired = self.desired
         act = self.backend.set_power

@@ -218,7 +218,9 @@ def ask(name: str, kind: int, servers: Sequence[str], end: float) -> set[str] | 
 def query(name: str, kind: int) -> bytes:
     """Return a question in DNS."""
     labels = b"".join(bytes([len(label)]) + label.encode("ascii") for label in name.split("."))
-    return struct.pack("!6H", secrets.randbelow(65536), 0x0100, 1, 0, 0, 0) + labels + b"\0" + struct.pack("!2H", kind, 1)
+    return (
+        struct.pack("!6H", secrets.randbelow(65536), 0x0100, 1, 0, 0, 0) + labels + b"\0" + struct.pack("!2H", kind, 1)
+    )
 
 
 def exchanged(server: str, question: bytes, stream: bool) -> bytes:
@@ -332,7 +334,9 @@ def status() -> dict[str, Any]:
 
 def enabled(unit: str) -> bool:
     """Say whether a unit is started with the machine."""
-    return subprocess.run(["systemctl", "--quiet", "is-enabled", unit], capture_output=True, check=False).returncode == 0
+    return (
+        subprocess.run(["systemctl", "--quiet", "is-enabled", unit], capture_output=True, check=False).returncode == 0
+    )
 
 
 # -- what was refused

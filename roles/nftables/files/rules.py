@@ -15,10 +15,10 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from typing import Any, Union
+from typing import Any
 
 Document = Mapping[str, Any]
-Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 #: The addresses of names.
 Known = Mapping[str, Iterable[str]]
 
@@ -32,12 +32,26 @@ SPECIAL: tuple[Network, ...] = tuple(
         (
             *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12"),
             *("192.0.0.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "224.0.0.0/3"),
-            *("::/96", "::ffff:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "fc00::/7", "fe80::/10", "ff00::/8"),
+            *(
+                "::/96",
+                "::ffff:0:0/96",
+                "64:ff9b::/96",
+                "64:ff9b:1::/48",
+                "2002::/16",
+                "fc00::/7",
+                "fe80::/10",
+                "ff00::/8",
+            ),
         ),
     )
 )
 #: A machine never gets out by these, whatever a policy says.
-NEVER = tuple(map(ipaddress.ip_network, ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3", "::/127", "fe80::/10", "ff00::/8")))
+NEVER = tuple(
+    map(
+        ipaddress.ip_network,
+        ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3", "::/127", "fe80::/10", "ff00::/8"),
+    )
+)
 BEGIN, END = "# pixels egress: what the policy names, as it was looked up last", "# pixels egress: end"
 
 
@@ -48,20 +62,31 @@ def check(document: Document) -> None:
     rules = document["rules"]
     if not isinstance(document["behind_gateway"], bool) or not isinstance(rules, dict) or set(rules) != set(TABLES):
         raise ValueError(f"its rules are not an object with {', '.join(TABLES)}")
-    if not all(isinstance(rules[table], dict) for table in TABLES):
-        raise ValueError("one of its tables is not an object")
+    for table, entries in rules.items():
+        if not isinstance(entries, dict):
+            raise TypeError(f"{table} is not an object")
+        if table != "bound":
+            _check_ports(table, entries)
+    _check_targets(rules)
+
+
+def _check_targets(rules: Mapping[str, Any]) -> None:
     for name in rules["wildcards"]:
         raise ValueError(f"*.{name}: rules know addresses, and a wildcard cannot be looked up")
     for name in (*rules["names"], *rules["bound"], *rules["denied_names"], *rules["denied_wildcards"]):
         if not _NAME.fullmatch(name):
             raise ValueError(f"{name!r} is not a name")
-    for text in (*rules["networks"], *rules["denied_networks"], *rules["bound"].values()):
-        if _among(text, NEVER) and text not in rules["denied_networks"]:
+    for text in (*rules["networks"], *rules["bound"].values()):
+        if _among(text, NEVER):
             raise ValueError(f"{text} is never a target")
-    for table in set(TABLES) - {"bound"}:
-        for port in (port for ports in rules[table].values() for port in ports):
-            if type(port) is not int or not 0 < port < 65536:
-                raise ValueError(f"{port!r} of {table} is no port")
+    for text in rules["denied_networks"]:
+        _network(text)
+
+
+def _check_ports(table: str, entries: Mapping[str, Any]) -> None:
+    for port in (port for ports in entries.values() for port in ports):
+        if type(port) is not int or not 0 < port < 65536:
+            raise ValueError(f"{port!r} of {table} is no port")
 
 
 def fingerprint(document: Document) -> str:

@@ -48,7 +48,7 @@ def test_the_fingerprint_is_that_of_the_collection(rules: ModuleType) -> None:
 
 def test_what_is_loaded_first_lets_nothing_through(rules: ModuleType) -> None:
     assert (FILES / "closed.nft").read_text() == rules.render(rules.NOTHING, {}, ["192.0.2.1"])
-    assert rules.NOTHING == guest.document(policy("none", enforcement="guest"))
+    assert guest.document(policy("none", enforcement="guest")) == rules.NOTHING
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_what_no_rules_can_be_made_of_is_refused(rules: ModuleType, spoil: dict[
 
 @pytest.mark.parametrize("told", [[], {}, {"rules": {}}, {"rules": None, "behind_gateway": False}])
 def test_what_is_no_policy_is_refused(rules: ModuleType, told: Any) -> None:
-    with pytest.raises(ValueError, match="it is not a policy|its rules are not"):
+    with pytest.raises(ValueError, match=r"it is not a policy|its rules are not"):
         rules.check(told)
 
 
@@ -95,7 +95,9 @@ def test_each_entry_has_its_own_ports_in_both_families(rules: ModuleType) -> Non
 
 
 def test_networks_that_lie_in_others_are_told_once(rules: ModuleType) -> None:
-    text = rules.render(document(allow=["192.0.2.0/24:80", "192.0.2.7:80,81", "a.example:80"]), {"a.example": ["192.0.2.9"]})
+    text = rules.render(
+        document(allow=["192.0.2.0/24:80", "192.0.2.7:80,81", "a.example:80"]), {"a.example": ["192.0.2.9"]}
+    )
     assert elements(text, "allowed4") == {"192.0.2.0/24 . 80", "192.0.2.7 . 81"}
 
 
