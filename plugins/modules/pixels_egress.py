@@ -10,7 +10,7 @@ module: pixels_egress
 short_description: Give sandboxes a policy for what they may reach
 version_added: 1.0.0
 description:
-  - Says what sandboxes may reach, by name, and has the gateway of their server enforce it, whatever root in them does.
+  - Says what sandboxes may reach, by name, and has it enforced: by the gateway of their server, whatever root in them does, or by themselves.
   - What is in force is read back. A sandbox for which that fails is left stopped, and the task fails.
   - A tightened policy ends the connections of the sandbox. Those of other sandboxes are left alone.
 author:
@@ -62,7 +62,10 @@ options:
     elements: str
   enforcement:
     description:
-      - Where it is enforced. V(gateway) is outside of the sandbox, by the gateway of the server; the only one that there is yet.
+      - Where it is enforced. V(gateway) is outside of the sandbox, by the gateway of the server. V(guest) is inside, by rules of nftables
+        that the role P(pixels.sandbox.nftables#role) has brought there; it needs no gateway, and root in the sandbox can undo it. V(both) is both.
+      - If it is not given, where the policy that there is is enforced, V(gateway) for a first one.
+      - V(guest) and V(both) know names by their addresses, and so refuse wildcards in O(allow) and in presets.
     type: str
     choices: [gateway, guest, both]
   private:
@@ -136,7 +139,9 @@ egresses:
       type: bool
       sample: false
     in_force:
-      description: V(yes) or V(no), compared with what server and gateway really have; V(unknown) where the gateway cannot be asked.
+      description:
+        - V(yes) or V(no), compared with what server and gateway really have, and with what a sandbox that enforces its policy itself says
+          that it has loaded; V(unknown) where one of them cannot be asked, as a sandbox that is stopped.
       returned: always
       type: str
       sample: "yes"
@@ -147,6 +152,12 @@ egresses:
       sample: true
     drift:
       description: Where it is not.
+      returned: always
+      type: list
+      elements: str
+      sample: []
+    unresolved:
+      description: Names of the policy that a sandbox which enforces it itself has no address for, and so does not reach.
       returned: always
       type: list
       elements: str

@@ -82,7 +82,9 @@ egresses:
       type: bool
       sample: false
     in_force:
-      description: V(yes) or V(no), compared with what server and gateway really have; V(unknown) where the gateway cannot be asked.
+      description:
+        - V(yes) or V(no), compared with what server and gateway really have, and with what a sandbox that enforces its policy itself says
+          that it has loaded; V(unknown) where one of them cannot be asked, as a sandbox that is stopped.
       returned: always
       type: str
       sample: "yes"
@@ -93,6 +95,12 @@ egresses:
       sample: true
     drift:
       description: Where it is not.
+      returned: always
+      type: list
+      elements: str
+      sample: []
+    unresolved:
+      description: Names of the policy that a sandbox which enforces it itself has no address for, and so does not reach.
       returned: always
       type: list
       elements: str
@@ -112,6 +120,8 @@ egresses:
           description:
             - Where it was refused. V(dns) is a look-up, V(tls) and V(http) are connections to a name, V(packet) is one to an address, and
               V(stranger) a packet under an address that is not the sandbox's.
+            - V(guest) is a connection to an address that the sandbox says that it refused itself. Root in it can make up what it says, and
+              hide what it did.
           returned: always
           type: str
           sample: tls

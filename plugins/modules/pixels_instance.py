@@ -206,7 +206,10 @@ options:
     elements: str
   egress_enforcement:
     description:
-      - Where it is enforced. V(gateway) is outside of the sandbox, by the gateway of the server; the only one that there is yet.
+      - Where it is enforced. V(gateway) is outside of the sandbox, by the gateway of the server. V(guest) is inside, by rules of nftables
+        that the role P(pixels.sandbox.nftables#role) has brought there; it needs no gateway, and root in the sandbox can undo it. V(both) is both.
+      - If it is not given, where the policy that there is is enforced, V(gateway) for a first one.
+      - V(guest) and V(both) know names by their addresses, and so refuse wildcards in O(egress_allow) and in presets.
     type: str
     choices: [gateway, guest, both]
   egress_private:

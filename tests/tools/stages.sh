@@ -36,7 +36,7 @@ stage_lint() {
   ansible-lint
   antsibull-changelog lint
   tree=$(copy_tree mypy)
-  MYPYPATH=roles/gateway/files mypy --config-file .mypy.ini roles/*/files/*.py
+  MYPYPATH=roles/gateway/files:roles/nftables/files mypy --config-file .mypy.ini roles/*/files/*.py
   (cd "${tree%/ansible_collections/*}" && mypy --config-file "$tree/.mypy.ini" ansible_collections/pixels/sandbox/plugins)
 }
 

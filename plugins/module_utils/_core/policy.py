@@ -14,7 +14,7 @@ import ipaddress
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Union
 
@@ -144,6 +144,16 @@ class Policy:
         return self.mode != "unrestricted"
 
     @property
+    def at_gateway(self) -> bool:
+        """Whether the gateway enforces it."""
+        return self.confined and self.enforcement != "guest"
+
+    @property
+    def in_guest(self) -> bool:
+        """Whether the sandbox itself enforces it."""
+        return self.confined and self.enforcement != "gateway"
+
+    @property
     def outdated(self) -> bool:
         """Whether presets have changed since it was given."""
         return bool(self.presets) and self.presets_version < PRESETS_VERSION
@@ -162,7 +172,15 @@ class Policy:
         """Return what is to be enforced; an unrestricted policy has no rules."""
         allowed = [parse(text, self.private) for preset in _presets(self.presets) for text in PRESETS[preset]]
         allowed += [parse(text, self.private) for text in self.allow]
-        return _rules(allowed, [parse(text, True) for text in self.deny])
+        denied = [parse(text, True) for text in self.deny]
+        if self.at_gateway:
+            # IPv6 has no path there that could be denied
+            denied = [target for target in denied if target.kind != "network" or ":" not in target.value]
+        rules = _rules(allowed, denied)
+        if not self.in_guest:
+            return rules
+        # there a name is its addresses, and a denied network counts for those as well
+        return replace(rules, denied_networks=_denials(denied)["network"])
 
 
 def policy(
@@ -267,14 +285,17 @@ def _presets(names: Iterable[str]) -> list[str]:
 def _check_enforced(made: Policy) -> None:
     """Raise ConfigError for what the chosen enforcement has no way to do."""
     rules = made.rules()
-    if made.enforcement != "guest":
+    if made.at_gateway:
         for network in rules.networks:
             if ":" in network:
                 raise ConfigError(f"allow: {network}: IPv6 has no path through the gateway")
-    if made.enforcement != "gateway":
+    if made.in_guest:
         for name in rules.wildcards:
+            # a preset that cannot be enforced whole is refused too: what is left of it would not be what its word says
+            option = "allow" if any(text.startswith(f"*.{name}") for text in made.allow) else "presets"
             raise ConfigError(
-                f"allow: *.{name}: the rules in a guest know addresses, and a wildcard cannot be looked up"
+                f"{option}: *.{name}: the rules in a guest know addresses, and a wildcard cannot be looked up: "
+                "name the hosts, or take enforcement: gateway"
             )
 
 
@@ -384,11 +405,7 @@ def _rules(allowed: Sequence[Target], denied: Sequence[Target]) -> Rules:
         table[target.value] = _together(target.ports or WEB_PORTS, table.get(target.value, ()))
         if target.address and bound.setdefault(target.value, target.address) != target.address:
             raise ConfigError(f"allow: {target.value} is bound to more than one address")
-    refused: dict[str, dict[str, tuple[int, ...]]] = {"name": {}, "wildcard": {}, "network": {}}
-    for target in denied:
-        there = refused[target.kind].get(target.value)
-        all_of_them = not target.ports or there == ()
-        refused[target.kind][target.value] = () if all_of_them else _together(target.ports, there or ())
+    refused = _denials(denied)
     names, wildcards = {}, {}
     for name, given in tables["name"].items():
         parents = _parents(name)
@@ -409,6 +426,16 @@ def _rules(allowed: Sequence[Target], denied: Sequence[Target]) -> Rules:
         _inside(refused["wildcard"], wildcards),
         refused["network"] if tables["network"] else {},
     )
+
+
+def _denials(denied: Sequence[Target]) -> dict[str, dict[str, tuple[int, ...]]]:
+    """Return the ports that are denied, () for all, by kind and value."""
+    refused: dict[str, dict[str, tuple[int, ...]]] = {"name": {}, "wildcard": {}, "network": {}}
+    for target in denied:
+        there = refused[target.kind].get(target.value)
+        all_of_them = not target.ports or there == ()
+        refused[target.kind][target.value] = () if all_of_them else _together(target.ports, there or ())
+    return refused
 
 
 def _together(*some: tuple[int, ...]) -> tuple[int, ...]:

@@ -32,7 +32,8 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import 
     InstanceChange,
 )
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.plan import Phase, Plan, Step, Work
-from ansible_collections.pixels.sandbox.plugins.module_utils._resource import power
+from ansible_collections.pixels.sandbox.plugins.module_utils._resource import guest, power
+from ansible_collections.pixels.sandbox.plugins.module_utils._resource.egress import Enforcer, policy_or_none
 from ansible_collections.pixels.sandbox.plugins.module_utils._resource.instance import (
     Clock,
     time_text,
@@ -326,6 +327,15 @@ class _Planner:
         if status in (RUNNING, FROZEN):
             start = Step(f"start {self.name}", lambda: power.start(self.backend, self.name, self.deadline), Phase.BOOT)
             steps.append(start)
+            policy = policy_or_none(self.instance)
+            if policy.in_guest:
+                back = Step(
+                    f"read back the egress of {self.name}",
+                    lambda: Enforcer(self.backend).enforce(self.name, policy, self.deadline),
+                    Phase.BOOT,
+                    changes=False,
+                )
+                steps.append(back)
         if status == FROZEN:
             steps.append(Step(f"freeze {self.name}", self._freeze, Phase.WAIT))
         before: dict[str, object] = {"disk": "as it is now", "others": sorted(set(self.there) - {self.label})}
@@ -354,6 +364,13 @@ class _Planner:
 
     def _restore(self) -> None:
         self.backend.restore_checkpoint(owned(self.backend, self.name), self.label, self.deadline)
+        found = owned(self.backend, self.name)
+        # the disk may have another policy on it, or none
+        policy = policy_or_none(found)
+        if policy.in_guest:
+            Enforcer(self.backend).prepare(self.name, policy, self.deadline)
+        else:
+            guest.forget(self.backend, found, self.deadline)
 
 
 def _marks(instance: Instance) -> set[str]:

@@ -22,12 +22,12 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import
     NotFound,
     OperationFailed,
     PixelsError,
-    Unsupported,
 )
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import (
     KEY_EGRESS,
     NO_GATEWAY,
     NO_WIRE,
+    RUNNING,
     GatewayState,
     Instance,
     InstanceChange,
@@ -41,11 +41,14 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.policy import
     readable_name,
     stored_policy,
 )
-from ansible_collections.pixels.sandbox.plugins.module_utils._resource import power
+from ansible_collections.pixels.sandbox.plugins.module_utils._resource import guest, power
+from ansible_collections.pixels.sandbox.plugins.module_utils._resource.guest import GuestState
 from ansible_collections.pixels.sandbox.plugins.module_utils._resource.ownership import owned, refuse_foreign
 
 _TRIES = 5
 _POLL_SECONDS = 0.2
+#: How long a sandbox that has just been started may take to have its rules.
+_BOOT_SECONDS = 5.0
 #: Where a sandbox finds what its policy is.
 NOTICE = "/etc/pixels-egress.txt"
 
@@ -119,6 +122,14 @@ def policy_of(instance: Instance) -> Policy:
     return stored_policy(text) if text else Policy()
 
 
+def policy_or_none(instance: Instance) -> Policy:
+    """Return the policy that a sandbox carries; one that cannot be read counts as none, and is told as drift elsewhere."""
+    try:
+        return policy_of(instance)
+    except ConfigError:
+        return Policy()
+
+
 def policy_record(wanted: Policy) -> dict[str, object]:
     """Return a policy as results and diffs show it."""
     if not wanted.confined:
@@ -145,13 +156,14 @@ class Enforcer:
         """What the gateway enforced when the task began."""
         return self.backend.gateway_state()
 
-    def check_possible(self, wanted: Policy) -> None:
-        """Raise ConfigError, before anything is changed, where the server has no way to enforce this."""
-        if not wanted.confined:
-            return
-        if wanted.enforcement != "gateway":
-            raise Unsupported(f"enforcement: {wanted.enforcement} is not there yet; gateway is")
-        if wanted.mode == "none":
+    def check_possible(self, wanted: Policy, found: Instance | None = None) -> None:
+        """Raise ConfigError, before anything is changed, where server or sandbox have no way to enforce this.
+
+        found is the sandbox, or the one that it will be a copy of; what an image has in it is not known.
+        """
+        if wanted.in_guest and found is not None:
+            guest.check_there(self.backend, found.name)
+        if not wanted.at_gateway or wanted.mode == "none":
             return
         self.backend.check_egress_permitted()
         if self.state is None:
@@ -163,11 +175,12 @@ class Enforcer:
 
     def drift(self, found: Instance, wanted: Policy) -> list[str]:
         """Return in words where what is in force is not what is wanted."""
-        return drift(found, wanted, self.state if wanted.confined and wanted.mode != "none" else None)
+        state = self.state if wanted.at_gateway and wanted.mode != "none" else None
+        return drift(found, wanted, state, guest.state(self.backend, found) if wanted.in_guest else None)
 
     def wire_for(self, name: str, wanted: Policy, deadline: Deadline) -> str | None:
         """Return a new wire for a sandbox that is made under this policy, None where it needs none."""
-        if not wanted.confined:
+        if not wanted.at_gateway:
             return None
         return NO_WIRE if wanted.mode == "none" else self.backend.make_wire(name, deadline)
 
@@ -176,15 +189,17 @@ class Enforcer:
         if wire and wire != NO_WIRE:
             self.backend.drop_wire(name, wire, deadline)
 
-    def enforce(self, name: str, wanted: Policy, deadline: Deadline) -> None:
-        """Bring a policy into force and read it back; a sandbox for which that fails is left stopped."""
+    def enforce(self, name: str, wanted: Policy, deadline: Deadline, before: Policy | None = None) -> None:
+        """Bring a policy into force and read it back; a sandbox for which that fails is left stopped.
+
+        before is what the sandbox was told last, where it may still enforce that itself.
+        """
         try:
             self._enforce(name, wanted, deadline)
             if wanted.confined:
-                found = owned(self.backend, name)
-                wrong = drift(found, wanted, None)
-                if wrong:
-                    raise OperationFailed(f"{name} is not confined: {'; '.join(wrong)}")
+                self._read_back(name, wanted, deadline)
+            if before and before.in_guest and not wanted.in_guest:
+                guest.forget(self.backend, owned(self.backend, name), deadline)
             self._tell(name, wanted)
         except PixelsError:
             if wanted.confined:
@@ -192,20 +207,43 @@ class Enforcer:
                     power.stop(self.backend, name, Deadline(60), force=True)
             raise
 
+    def prepare(self, name: str, wanted: Policy, deadline: Deadline) -> None:
+        """Have a sandbox that is about to start load its own rules before there is a network, whatever its disk had."""
+        if wanted.in_guest:
+            guest.tell(self.backend, owned(self.backend, name), wanted, deadline)
+
+    def _read_back(self, name: str, wanted: Policy, deadline: Deadline) -> None:
+        patience = Deadline(deadline.slice(_BOOT_SECONDS if wanted.in_guest else 0))
+        while True:
+            found = owned(self.backend, name)
+            said = guest.state(self.backend, found) if wanted.in_guest else None
+            wrong = drift(found, wanted, None, said)
+            if said and said.unknown and found.status == RUNNING:
+                wrong.append(said.unknown)
+            if not wrong:
+                return
+            if patience.left() <= 0:
+                raise OperationFailed(f"{name} is not confined: {'; '.join(wrong)}")
+            deadline.pause(patience.slice(_POLL_SECONDS), f"read back the egress of {name}")
+
     def _enforce(self, name: str, wanted: Policy, deadline: Deadline) -> None:
         for _turn in range(_TRIES):
             found = owned(self.backend, name)
             wire = found.wire
             made = None
-            if wanted.confined and wanted.mode != "none":
+            if wanted.in_guest:
+                # what the sandbox itself enforces comes before what may lead it out of its wire
+                guest.tell(self.backend, found, wanted, deadline)
+            if wanted.at_gateway and wanted.mode != "none":
                 if wire in (None, NO_WIRE):
                     wire = made = self.backend.make_wire(name, deadline)
                 self.backend.connect_wire(str(wire), wanted.rules(), deadline)
             else:
-                wire = NO_WIRE if wanted.confined else None
+                wire = NO_WIRE if wanted.at_gateway else None
             text = wanted.text if wanted.confined else None
+            moves = wire != found.wire or (wanted.at_gateway and bool(found.ways_out))
             change = InstanceChange(
-                wire=None if wire == found.wire and not found.ways_out else wire or "",
+                wire=(wire or "") if moves else None,
                 keys={} if found.keys.get(KEY_EGRESS) == text else {KEY_EGRESS: text},
             )
             try:
@@ -232,11 +270,20 @@ class Enforcer:
 
 def notice(wanted: Policy) -> str:
     """Return what a sandbox is told of its policy."""
-    lines = [
-        f"This machine is confined: egress {wanted.mode}. It is enforced outside of it, and nothing in it changes that.",
-        "What is not named here is refused: a look-up says that there is no such name, a connection is reset or not answered,",
-        "plain HTTP answers 403 with a line that begins with egress:. Ask who gave you this machine to allow a name, with",
-        "pixels.sandbox.pixels_egress and allow_add; what was refused is recorded for them by name.",
+    if wanted.at_gateway:
+        lines = [
+            f"This machine is confined: egress {wanted.mode}. It is enforced outside of it, and nothing in it changes that.",
+            "What is not named here is refused: a look-up says that there is no such name, a connection is reset or not answered,",
+            "plain HTTP answers 403 with a line that begins with egress:. Ask who gave you this machine to allow a name, with",
+            "pixels.sandbox.pixels_egress and allow_add; what was refused is recorded for them by name.",
+        ]
+    else:
+        lines = [
+            f"This machine is confined: egress {wanted.mode}. Its own firewall enforces it, the table inet px_egress of nftables.",
+            "What is not named here is refused: a connection is reset at once. Ask who gave you this machine to allow a name, with",
+            "pixels.sandbox.pixels_egress and allow_add; what was refused is recorded for them by address.",
+        ]
+    lines += [
         "",
         "presets: " + (", ".join(wanted.presets) or "none"),
         "allow: " + (", ".join(wanted.allow) or "none"),
@@ -245,17 +292,17 @@ def notice(wanted: Policy) -> str:
     return "\n".join(lines) + "\n"
 
 
-def drift(found: Instance, wanted: Policy, state: GatewayState | None) -> list[str]:
-    """Return where a sandbox, and the gateway where its state is given, are not what the policy asks for."""
+def drift(found: Instance, wanted: Policy, state: GatewayState | None, said: GuestState | None = None) -> list[str]:
+    """Return where a sandbox is not what the policy asks for, nor the gateway and the sandbox's own rules where their state is given."""
     if not wanted.confined:
         return [f"it hangs on the wire {found.wire}"] if found.wire else []
-    problems = list(found.ways_out)
+    problems = [*found.ways_out, *(said.drift(wanted) if said else ())]
+    if not wanted.at_gateway:
+        return [*problems, *([f"it hangs on the wire {found.wire}"] if found.wire else [])]
     if wanted.mode == "none":
-        if found.wire != NO_WIRE and not problems:
-            problems.append("it has a network")
-        return problems
+        return problems if found.wire == NO_WIRE else [*problems, "it has a network"]
     if found.wire in (None, NO_WIRE):
-        return problems or ["it hangs on no wire"]
+        return [*problems, "it hangs on no wire"]
     if state is not None and state.known:
         leg = state.legs.get(str(found.wire))
         problems += state.problems
@@ -285,7 +332,8 @@ def plan_egress(backend: Backend, params: Mapping[str, Any]) -> Work:
     def observe() -> Mapping[str, Mapping[str, object]]:
         state = backend.gateway_state()
         now = backend.get_instances(wanted_names, addresses=False)
-        return {name: egress_record(instance, state) for name, instance in now.items()}
+        said = _said(backend, list(now.values()))
+        return {name: egress_record(instance, state, said.get(name)) for name, instance in now.items()}
 
     return Work(tuple(plans), observe, parallel=params["max_parallel"], many=len(plans) != 1)
 
@@ -293,14 +341,13 @@ def plan_egress(backend: Backend, params: Mapping[str, Any]) -> Work:
 def _plan(enforcer: Enforcer, found: Instance, wish: Wish, seconds: float) -> Plan:
     before = policy_of(found)
     after = wish.policy(before)
-    enforcer.check_possible(after)
+    enforcer.check_possible(after, found)
     steps = enforcement_steps(enforcer, found, before, after, Deadline(seconds))
+    seen = egress_record(
+        found, enforcer.state if before.confined else None, _said(enforcer.backend, [found]).get(found.name)
+    )
     return Plan(
-        found.name,
-        {"egress": policy_record(before)},
-        {"egress": policy_record(after)},
-        tuple(steps),
-        seen=egress_record(found, enforcer.state if before.confined else None),
+        found.name, {"egress": policy_record(before)}, {"egress": policy_record(after)}, tuple(steps), seen=seen
     )
 
 
@@ -313,34 +360,40 @@ def enforcement_steps(
         return []
     why = f" ({'; '.join(wrong)})" if before == after else ""
     summary = f"enforce egress {after.mode} on {found.name}{why}"
-    return [Step(summary, lambda: enforcer.enforce(found.name, after, deadline), Phase.CONFIGURE)]
+    return [Step(summary, lambda: enforcer.enforce(found.name, after, deadline, before), Phase.CONFIGURE)]
 
 
-def egress_record(found: Instance, state: GatewayState | None) -> dict[str, object]:
-    """Return the egress of a sandbox as results show it."""
-    record: dict[str, object] = {"name": found.name, "status": found.status, "wire": found.wire}
+def egress_record(found: Instance, state: GatewayState | None, said: GuestState | None = None) -> dict[str, object]:
+    """Return the egress of a sandbox as results show it; said is what it says that it enforces, where it enforces anything itself."""
+    record: dict[str, object] = {"name": found.name, "status": found.status, "wire": found.wire, "unresolved": []}
     try:
         wanted = policy_of(found)
     except ConfigError as exc:
         return {**record, "egress": None, "in_force": "unknown", "drift": [str(exc)], "policy_outdated": False}
-    wrong = drift(found, wanted, state)
-    needs_gateway = wanted.confined and wanted.mode != "none"
-    if needs_gateway and state is None:
-        wrong.append(NO_GATEWAY)
-    unknown = needs_gateway and state is not None and not state.known
-    if unknown and state is not None:
-        wrong += state.problems
+    wrong = drift(found, wanted, state, said)
+    unknown: list[str] = []
+    if wanted.at_gateway and wanted.mode != "none":
+        if state is None:
+            wrong.append(NO_GATEWAY)
+        elif not state.known:
+            unknown += state.problems
+    if said and said.unknown:
+        unknown.append(said.unknown)
     return {
         **record,
         "egress": policy_record(wanted),
         "policy_hash": wanted.digest,
         "policy_outdated": wanted.outdated,
-        "in_force": "unknown"
-        if unknown and len(wrong) == len(state.problems if state else ())
-        else ("no" if wrong else "yes"),
-        "verified": not wrong,
-        "drift": wrong,
+        "in_force": "no" if wrong else ("unknown" if unknown else "yes"),
+        "verified": not wrong and not unknown,
+        "drift": wrong + unknown,
+        "unresolved": list(said.unresolved) if said else [],
     }
+
+
+def _said(backend: Backend, instances: Sequence[Instance]) -> dict[str, GuestState]:
+    """Return what those of the sandboxes say that have to enforce their policies themselves, by name."""
+    return guest.states(backend, [found for found in instances if policy_or_none(found).in_guest])
 
 
 def list_egress(backend: Backend, wanted: Sequence[str] | None, denied: bool) -> list[dict[str, object]]:
@@ -352,12 +405,15 @@ def list_egress(backend: Backend, wanted: Sequence[str] | None, denied: bool) ->
         found = [there[name] for name in sorted(there) if there[name].kind == "sandbox"]
     confined = any(KEY_EGRESS in instance.keys or instance.wire for instance in found)
     state = backend.gateway_state() if confined else None
-    records = [egress_record(instance, state) for instance in found]
+    said = _said(backend, found)
+    records = [egress_record(instance, state, said.get(instance.name)) for instance in found]
     if denied:
         wires = [str(instance.wire) for instance in found if instance.wire not in (None, NO_WIRE)]
         told = backend.refusals(wires) if wires and state and state.known else {}
+        own = guest.refusals(backend, [instance for instance in found if instance.name in said])
         for record in records:
-            record["denied"] = [refusal_record(entry) for entry in told.get(str(record["wire"]), ())]
+            entries = (*told.get(str(record["wire"]), ()), *own.get(str(record["name"]), ()))
+            record["denied"] = [refusal_record(entry) for entry in entries]
     return records
 
 
@@ -367,7 +423,7 @@ def refusal_record(entry: Refusal) -> dict[str, object]:
     return {
         "how": entry.how,
         "name": name,
-        "target": entry.target if name or entry.how in ("packet", "stranger") else ascii(entry.target),
+        "target": entry.target if name or entry.how in ("packet", "stranger", "guest") else ascii(entry.target),
         "suspicious": name is None and entry.how in ("dns", "tls", "http"),
         "port": entry.port,
         "protocol": entry.protocol,

@@ -61,6 +61,7 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._resource.egress im
     Enforcer,
     enforcement_steps,
     policy_of,
+    policy_or_none,
     policy_record,
 )
 from ansible_collections.pixels.sandbox.plugins.module_utils._resource.ownership import (
@@ -258,10 +259,11 @@ class _Context:
         deadline = self._deadline()
         origin = spec.keys.get(KEY_SOURCE) or spec.keys[KEY_IMAGE]
         steps = [Step(f"create {name} from {origin}", lambda: self._make(spec, wanted, deadline), Phase.CLONE)]
-        if wanted.confined:
+        inherited = self._inherited
+        if wanted.confined or inherited.in_guest:
             what = f"enforce egress {wanted.mode} on {name}"
-            steps.append(Step(what, lambda: self.enforcer.enforce(name, wanted, deadline)))
-        steps += self._power(name, STOPPED, deadline)
+            steps.append(Step(what, lambda: self.enforcer.enforce(name, wanted, deadline, inherited)))
+        steps += self._power(name, STOPPED, deadline, wanted)
         status = {"present": STOPPED, "stopped": STOPPED, "frozen": FROZEN}.get(desired.state, RUNNING)
         predicted = Instance(
             name=name,
@@ -283,14 +285,19 @@ class _Context:
     def _wanted_policy(self) -> Policy:
         """Return the policy of what is made: as the task says, and a clone has that of its source where it says nothing."""
         desired = self.desired
-        inherited = policy_of(self._source(desired.clone)) if desired.clone else Policy()
+        inherited = self._inherited
         wanted = desired.egress.policy(inherited) if desired.egress else inherited
-        if wanted.confined and desired.network:
+        if wanted.at_gateway and desired.network:
             raise ConfigError(
                 f"network: a sandbox with egress {wanted.mode} hangs on a wire of its own, and on no network"
             )
-        self.enforcer.check_possible(wanted)
+        self.enforcer.check_possible(wanted, self._source(desired.clone) if desired.clone else None)
         return wanted
+
+    @property
+    def _inherited(self) -> Policy:
+        """The policy of what is copied, which is on its disk where that enforces it itself."""
+        return policy_of(self._source(self.desired.clone)) if self.desired.clone else Policy()
 
     def _check_possible(self) -> None:
         """Raise Unsupported for what the server cannot make."""
@@ -431,6 +438,7 @@ class _Context:
         steps = []
         name = found.name
         leaves: str | None = None
+        wanted = policy_or_none(found)
         if change:
             what = ", ".join(_changed_names(change))
             steps.append(
@@ -439,12 +447,12 @@ class _Context:
         if self.desired.egress and not self.desired.egress_on_create:
             before = policy_of(found)
             wanted = self.desired.egress.policy(before)
-            self.enforcer.check_possible(wanted)
+            self.enforcer.check_possible(wanted, found)
             steps += enforcement_steps(self.enforcer, found, before, wanted, deadline)
             change = replace(change, keys={**change.keys, KEY_EGRESS: wanted.text if wanted.confined else None})
-            if found.wire and not wanted.confined:
+            if found.wire and not wanted.at_gateway:
                 leaves = self.desired.network or self.backend.network_off_wire(found)
-        steps += self._power(name, found.status, deadline, addressed=bool(found.addresses))
+        steps += self._power(name, found.status, deadline, wanted, addressed=bool(found.addresses))
         after = changed_instance(found, change)
         if leaves:
             after = replace(after, network=leaves, wire=None)
@@ -535,15 +543,24 @@ class _Context:
 
     # -- power
 
-    def _power(self, name: str, status: str, deadline: Deadline, addressed: bool = False) -> list[Step]:
-        """Return the steps from one power state to the wanted one."""
+    def _power(self, name: str, status: str, deadline: Deadline, policy: Policy, addressed: bool = False) -> list[Step]:
+        """Return the steps from one power state to the wanted one, under a policy."""
         desired = self.desired
         act = self.backend.set_power
         thaw = Step(f"unfreeze {name}", lambda: act(name, "unfreeze", deadline), Phase.STOP)
-        start = Step(f"start {name}", lambda: power.start(self.backend, name, deadline), Phase.BOOT)
+        start = Step(f"start {name}", lambda: self._start(name, policy, deadline), Phase.BOOT)
         stop = Step(f"stop {name}", lambda: self._stop(name, deadline), Phase.STOP)
         freeze = Step(f"freeze {name}", lambda: act(name, "freeze", deadline), Phase.WAIT)
         boot_wait = self._wait(name, deadline, Phase.BOOT)
+        if policy.in_guest:
+            # what its names lead to is looked up where there is a network
+            told = Step(
+                f"read back the egress of {name}",
+                lambda: self.enforcer.enforce(name, policy, deadline),
+                Phase.BOOT,
+                changes=False,
+            )
+            boot_wait = [*boot_wait, told]
         steps: list[Step] = []
         if desired.state == "present":
             return steps
@@ -552,7 +569,7 @@ class _Context:
         if desired.state == "stopped":
             return steps if status == STOPPED else [*steps, stop]
         if desired.state == "restarted" and status != STOPPED:
-            restart = Step(f"restart {name}", lambda: self._restart(name, deadline), Phase.BOOT)
+            restart = Step(f"restart {name}", lambda: self._restart(name, policy, deadline), Phase.BOOT)
             return [*steps, restart, *boot_wait]
         if status == STOPPED:
             steps += [start, *boot_wait]
@@ -562,9 +579,13 @@ class _Context:
             return [*steps, freeze] if status != FROZEN else []
         return steps
 
-    def _restart(self, name: str, deadline: Deadline) -> None:
-        self._stop(name, deadline)
+    def _start(self, name: str, policy: Policy, deadline: Deadline) -> None:
+        self.enforcer.prepare(name, policy, deadline)
         power.start(self.backend, name, deadline)
+
+    def _restart(self, name: str, policy: Policy, deadline: Deadline) -> None:
+        self._stop(name, deadline)
+        self._start(name, policy, deadline)
 
     def _stop(self, name: str, deadline: Deadline, force: bool = False) -> None:
         power.stop(self.backend, name, deadline, force or self.desired.force)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any, cast
 
 import pytest
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import ConfigError
@@ -204,3 +205,22 @@ def test_hostile_text_is_no_name() -> None:
     assert readable_name("Good.Example.com") == "good.example.com"
     for text in ("", "x", "a b.c", "a.com\x1b[31m", "a.com:443", "*.a.com", "${jndi:x}.com", "{{ a }}.com"):
         assert readable_name(text) is None
+
+
+def test_a_guest_knows_denied_networks_and_a_gateway_those_that_it_has_a_path_to() -> None:
+    options: dict[str, Any] = {"allow": ["a.example.test", "192.0.2.0/24"], "deny": ["192.0.2.7", "2001:db8::/32"]}
+    assert set(policy("allowlist", **options).rules().denied_networks) == {"192.0.2.7"}
+    assert set(policy("allowlist", enforcement="both", **options).rules().denied_networks) == {"192.0.2.7"}
+    options["allow"] = ["a.example.test"]
+    found = policy("allowlist", enforcement="guest", **options).rules().denied_networks
+    assert set(found) == {"192.0.2.7", "2001:db8::/32"}
+    assert policy("allowlist", **options).rules().denied_networks == {}
+
+
+def test_a_wildcard_that_no_guest_can_look_up_names_its_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    for enforcement in ("guest", "both"):
+        with pytest.raises(ConfigError, match=r"^allow: \*\.example\.test: .* cannot be looked up"):
+            policy("allowlist", allow=["*.example.test"], enforcement=enforcement)
+    monkeypatch.setitem(cast(Any, PRESETS), "git", ("*.example.test",))
+    with pytest.raises(ConfigError, match=r"^presets: \*\.example\.test"):
+        policy("agent", enforcement="guest")

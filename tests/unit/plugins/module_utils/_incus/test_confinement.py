@@ -45,8 +45,11 @@ def test_each_way_out_is_named(config: dict[str, str], devices: dict[str, dict[s
     assert words in found
 
 
-def test_without_a_wire_that_is_told() -> None:
-    assert "does not hang on a wire" in confinement.ways_out(None, {}, {"root": ROOT})[0]
+def test_without_a_wire_any_nic_will_do_and_other_ways_out_are_told() -> None:
+    nics = {"eth0": {"type": "nic", "network": "a"}, "eth1": {"type": "nic", "network": "b"}, "root": ROOT}
+    assert confinement.ways_out(None, {}, nics) == ()
+    proxy = {"type": "proxy", "bind": "instance"}
+    assert "leads from the guest" in confinement.ways_out(None, {}, {**nics, "out": proxy})[0]
 
 
 def test_a_wire_is_known_by_its_name_alone() -> None:

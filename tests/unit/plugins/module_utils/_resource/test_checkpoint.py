@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 import pytest
 from ansible_collections.pixels.sandbox.plugins.module_utils._backend.base import Backend
@@ -23,6 +23,8 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import
 )
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import Checkpoint, Instance, InstanceChange
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.plan import Plan, Work, apply
+from ansible_collections.pixels.sandbox.plugins.module_utils._core.policy import policy
+from ansible_collections.pixels.sandbox.plugins.module_utils._resource import guest
 from ansible_collections.pixels.sandbox.plugins.module_utils._resource.checkpoint import (
     desired_checkpoint,
     list_checkpoint_records,
@@ -56,6 +58,7 @@ class Server:
         self.conflicts = 0
         self.done: list[str] = []
         self.fails: dict[str, PixelsError] = {}
+        self.files: set[str] = set()
 
     def has(self, *labels: str, name: str = "box", **fields: Any) -> None:
         """Put checkpoints there, each an hour younger than the one before."""
@@ -113,6 +116,17 @@ class Server:
     def restore_checkpoint(self, instance: Instance, label: str, deadline: Deadline) -> None:
         assert self.instances[instance.name].status == "stopped", "a running sandbox was restored"
         self._note(f"restore {label}")
+
+    def delete_file(self, name: str, path: str) -> None:
+        assert self.instances[name].status == "stopped"
+        self.files.discard(path)
+
+    def has_file(self, name: str, path: str) -> bool:
+        return path in self.files
+
+    def write_file(self, name: str, path: str, source: BinaryIO, mode: int | None = None) -> None:
+        self._note(f"write {path}")
+        self.files.add(path)
 
     def lost_by_restore(self, instance: Instance, label: str) -> tuple[str, ...]:
         labels = self.labels(instance.name)
@@ -474,6 +488,22 @@ def test_a_restore_leaves_the_power_state_as_it_was(status: str, done: list[str]
     assert server.instances["box"].status == status
     assert plan.changed
     assert server.labels() == ["a", "b"]
+
+
+def test_a_restored_disk_gets_the_policy_that_is_wanted_before_it_boots() -> None:
+    wanted = policy("allowlist", allow=["a.example.test"], enforcement="guest")
+    server = Server(sandbox(status="stopped", egress=wanted.text))
+    server.has("a")
+    failed = apply(work_for(server, label="a", state="restored"))
+    assert "the role pixels.sandbox.nftables" in str(failed["box"])
+    assert server.instances["box"].status == "stopped"
+    server.files.add(guest.PROGRAM)
+    run(server, label="a", state="restored")
+    assert server.done[-2:] == ["restore a", f"write {guest.POLICY_FILE}"]
+    # one that enforces nothing itself is not to be held by what was on the disk then
+    server.instances["box"] = sandbox(status="stopped")
+    run(server, label="a", state="restored")
+    assert guest.POLICY_FILE not in server.files
 
 
 def test_a_restore_is_done_each_time(server: Server) -> None:

@@ -19,7 +19,6 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import
     NotFound,
     OperationFailed,
     PixelsError,
-    Unsupported,
 )
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import (
     KEY_EGRESS,
@@ -111,6 +110,9 @@ class Server:
     def write_file(self, name: str, path: str, source: BinaryIO, mode: int | None = None) -> None:
         self.files[path] = source.read().decode()
 
+    def has_file(self, name: str, path: str) -> bool:
+        return path in self.files
+
     def delete_file(self, name: str, path: str) -> None:
         self.files.pop(path, None)
 
@@ -199,7 +201,7 @@ def test_a_conflict_is_tried_again_and_its_wire_dropped() -> None:
 def test_what_cannot_be_is_refused_before_anything_is_done() -> None:
     for server, options, error, words in (
         (Server(box(), gateway=False), {"mode": "agent"}, ConfigError, "there is no gateway"),
-        (Server(box()), {"mode": "agent", "enforcement": "guest"}, Unsupported, "guest is not there yet"),
+        (Server(box()), {"mode": "agent", "enforcement": "guest"}, ConfigError, r"the role pixels\.sandbox\.nftables"),
         (Server(), {"mode": "none"}, NotFound, "is not there"),
         (Server(box(kind="base")), {"mode": "none"}, Foreign, "left alone"),
     ):

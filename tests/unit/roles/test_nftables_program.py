@@ -1,0 +1,270 @@
+# Copyright (c) 2026, the pixels.sandbox authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What px-egress keeps, looks up, loads and tells, with an nft that is none."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import struct
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+from ansible_collections.pixels.sandbox.plugins.module_utils._core.policy import policy
+from ansible_collections.pixels.sandbox.plugins.module_utils._resource import guest
+
+FILES = Path(__file__).parents[3] / "roles/nftables/files"
+
+
+class Kernel:
+    """An nft that keeps the last text it was given."""
+
+    def __init__(self, program: ModuleType) -> None:
+        self.program = program
+        self.loaded: str | None = None
+        self.counted: list[dict[str, Any]] = []
+        self.refuses = ""
+
+    def run(self, *command: str, stdin: str | None = None) -> str:
+        """Do what nft would do."""
+        if "--file" in command:
+            assert stdin is not None
+            if self.refuses and self.refuses in stdin:
+                raise self.program.Failed("nft: no")
+            if "--check" not in command:
+                self.loaded = stdin if "comment" in stdin else None
+            return ""
+        if self.loaded is None:
+            raise self.program.Failed("nft: no such table")
+        if "--json" in command:
+            elements = self.counted if command[-1] == "refused4" else []
+            return json.dumps({"nftables": [{"metainfo": {}}, {"set": {"elem": elements}}]})
+        if "flush" in command:
+            self.counted = [] if command[-1] == "refused4" else self.counted
+            return ""
+        digest = re.search('comment "([0-9a-f]+)"', self.loaded)
+        assert digest
+        return f'table inet px_egress {{\n\tcomment "{digest[1]}"\n\tset refused4 {{\n\t\t{self.counted}\n\t}}\n\t# {self.loaded}'
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """The program, with its files in a folder of the test."""
+    monkeypatch.syspath_prepend(str(FILES))
+    module = importlib.import_module("egress")
+    for name in ("SETTINGS", "POLICY", "STATE", "RUN", "HOSTS"):
+        monkeypatch.setattr(module, name, tmp_path / name.lower())
+    monkeypatch.setattr(module, "RESOLV", (tmp_path / "resolv.conf", tmp_path / "upstream"))
+    monkeypatch.setattr(module, "enabled", lambda unit: True)
+    (tmp_path / "hosts").write_text("127.0.0.1 localhost\n")
+    (tmp_path / "resolv.conf").write_text("nameserver 127.0.0.53\n")
+    (tmp_path / "upstream").write_text("# of systemd\nnameserver 10.0.0.53\nnameserver bad\n")
+    yield module
+    for name in ("egress", "rules"):
+        sys.modules.pop(name)
+
+
+@pytest.fixture
+def kernel(program: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Kernel:
+    there = Kernel(program)
+    monkeypatch.setattr(program, "run", there.run)
+    return there
+
+
+def resolver(program: ModuleType, monkeypatch: pytest.MonkeyPatch, answers: dict[str, set[str] | None]) -> None:
+    """Answer for names; None is nobody who answers."""
+    monkeypatch.setattr(program, "addresses_of", lambda name, servers, end: answers[name])
+
+
+LIST = policy("allowlist", allow=["a.example", "b.example"], enforcement="guest")
+
+
+def test_a_policy_is_checked_kept_loaded_and_read_back(
+    program: ModuleType, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolver(program, monkeypatch, {"a.example": {"198.51.100.1"}, "b.example": {"10.0.0.1"}})
+    told = program.apply(guest.document(LIST))
+    assert told == {
+        "version": 1,
+        "policy": guest.fingerprint(LIST),
+        "loaded": guest.fingerprint(LIST),
+        "unresolved": ["b.example"],
+        "problems": [],
+    }
+    assert "198.51.100.1 . 443" in str(kernel.loaded)
+    assert "elements = { 10.0.0.53 }" in str(kernel.loaded)
+    assert "198.51.100.1 a.example\n" in program.HOSTS.read_text()
+    program.clear()
+    assert program.HOSTS.read_text() == "127.0.0.1 localhost\n"
+    assert kernel.loaded is None
+    assert program.status() == {"version": 1, "policy": None, "loaded": None, "unresolved": [], "problems": []}
+
+
+def test_what_the_kernel_refuses_changes_nothing(
+    program: ModuleType, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolver(program, monkeypatch, {"a.example": None, "b.example": None})
+    program.apply(guest.document(LIST))
+    other = policy("none", enforcement="guest")
+    kernel.refuses = guest.fingerprint(other)
+    with pytest.raises(program.Failed):
+        program.apply(guest.document(other))
+    assert program.status()["policy"] == program.status()["loaded"] == guest.fingerprint(LIST)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"rules": {}, "behind_gateway": false}'])
+def test_what_is_no_policy_is_refused_in_words(program: ModuleType, text: str) -> None:
+    with pytest.raises(program.Failed, match="the policy cannot be read"):
+        program.parsed(text)
+
+
+def test_what_is_not_as_it_was_loaded_is_told(
+    program: ModuleType, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolver(program, monkeypatch, {"a.example": set(), "b.example": set()})
+    program.apply(guest.document(LIST))
+    good = kernel.loaded
+    # what traffic adds is no change
+    kernel.counted = [{"elem": {}}]
+    assert program.status()["problems"] == []
+    kernel.loaded = f"{good} accept"
+    assert program.status()["problems"] == ["the loaded rules were changed"]
+    kernel.loaded = None
+    assert program.status()["problems"] == ["no rules are loaded"]
+    monkeypatch.setattr(program, "enabled", lambda unit: "timer" not in unit)
+    kernel.loaded = good
+    assert program.status()["problems"] == ["px-egress-refresh.timer is not enabled"]
+    program.POLICY.unlink()
+    assert program.status()["problems"] == ["rules are loaded, and there is no policy"]
+    program.POLICY.write_text("{")
+    assert "the policy cannot be read" in program.status()["problems"][0]
+    with pytest.raises(program.Failed):
+        program.boot()
+
+
+def test_a_start_loads_what_was_kept_without_asking_anybody(
+    program: ModuleType, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program.boot()
+    assert kernel.loaded is None
+    resolver(program, monkeypatch, {"a.example": {"198.51.100.1"}, "b.example": None})
+    program.apply(guest.document(LIST))
+    kernel.loaded = None
+    resolver(program, monkeypatch, {})
+    program.boot()
+    assert "198.51.100.1 . 443" in str(kernel.loaded)
+
+
+def test_an_address_stays_for_a_while_and_one_that_nobody_answers_for_stays(
+    program: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = guest.document(LIST)
+    now = 1_000_000.0
+    monkeypatch.setattr(program.time, "time", lambda: now)
+    before = {"a.example": {"198.51.100.1": now - 10, "198.51.100.2": now - 7200}, "b.example": {"198.51.100.3": 0.0}}
+    before["gone.example"] = {"198.51.100.4": now}
+    resolver(program, monkeypatch, {"a.example": {"198.51.100.9"}, "b.example": None})
+    after, answered = program.look_up(told, before)
+    assert answered
+    assert after == {
+        "a.example": {"198.51.100.1": now - 10, "198.51.100.9": now},
+        "b.example": {"198.51.100.3": 0.0},
+    }
+    resolver(program, monkeypatch, {"a.example": None, "b.example": None})
+    assert program.look_up(told, after) == (after, False)
+
+
+def test_resolvers_that_came_meanwhile_are_asked_too(
+    program: ModuleType, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def addresses_of(name: str, servers: list[str], end: float) -> set[str] | None:
+        asked.extend(servers)
+        program.RESOLV[0].write_text("nameserver 10.0.0.54\n")
+        return {"198.51.100.1"} if servers == ["10.0.0.54"] else None
+
+    monkeypatch.setattr(program, "addresses_of", addresses_of)
+    assert program.refresh(guest.document(policy("allowlist", allow=["a.example"], enforcement="guest")))
+    assert asked == ["10.0.0.53", "10.0.0.54"]
+    assert "elements = { 10.0.0.54 }" in str(kernel.loaded)
+
+
+def test_resolvers_are_those_of_the_settings_or_of_the_machine(program: ModuleType) -> None:
+    told = guest.document(LIST)
+    assert program.resolvers(told) == ["10.0.0.53"]
+    program.SETTINGS.write_text('{"resolvers": ["192.0.2.53"], "inbound": []}')
+    assert program.resolvers(told) == ["192.0.2.53"]
+    assert program.resolvers({**told, "behind_gateway": True}) == ["10.0.0.53"]
+    for path in program.RESOLV:
+        path.unlink()
+    assert program.resolvers({**told, "behind_gateway": True}) == []
+
+
+def answer(question: bytes, records: list[tuple[int, bytes]], flags: int = 0x8180) -> bytes:
+    """Return an answer of a resolver."""
+    body = b"".join(b"\xc0\x0c" + struct.pack("!2HIH", kind, 1, 60, len(data)) + data for kind, data in records)
+    return question[:2] + struct.pack("!5H", flags, 1, len(records), 0, 0) + question[12:] + body
+
+
+def test_answers_are_read_and_others_are_not(program: ModuleType) -> None:
+    question = program.query("a.example", 1)
+    alias = (5, b"\x01b\xc0\x0c")
+    good = answer(question, [alias, (1, bytes([198, 51, 100, 1])), (28, bytes(16))])
+    assert program.read_answer(question, good, 1) == (False, {"198.51.100.1"})
+    assert program.read_answer(question, answer(question, [], 0x8183), 1) == (False, set())
+    assert program.read_answer(question, answer(question, [], 0x8380), 1) == (True, set())
+    for bad in (
+        answer(question, [], 0x8182),
+        answer(question, [], 0x0100),
+        answer(program.query("b.example", 1), []),
+        b"x" + good[1:],
+        b"",
+    ):
+        with pytest.raises((ValueError, struct.error)):
+            program.read_answer(question, bad, 1)
+
+
+def test_the_next_resolver_and_tcp_are_tried(program: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, bool]] = []
+
+    def exchanged(server: str, question: bytes, stream: bool) -> bytes:
+        asked.append((server, stream))
+        if server == "dead":
+            raise TimeoutError
+        return answer(question, [(1, bytes([198, 51, 100, 1]))] if stream else [], 0x8180 if stream else 0x8380)
+
+    monkeypatch.setattr(program, "exchanged", exchanged)
+    assert program.ask("a.example", 1, ["dead", "good"], 1e12) == {"198.51.100.1"}
+    assert asked == [("dead", False), ("good", False), ("good", True)]
+    assert program.ask("a.example", 1, ["dead"], 1e12) is None
+    assert program.ask("a.example", 1, ["good"], 0) is None
+    assert program.addresses_of("a.example", [], 1e12) is None
+
+
+def element(target: str, port: int, count: int) -> dict[str, Any]:
+    """Return an element of a set of what was refused."""
+    return {
+        "elem": {"val": {"concat": [target, "tcp", port]}, "expires": 3500, "counter": {"packets": count, "bytes": 1}}
+    }
+
+
+def test_what_was_refused_is_added_up_and_bounded(
+    program: ModuleType, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(program, "time", SimpleNamespace(time=lambda: 1000.0))
+    kernel.loaded = 'comment "ab"'
+    for _turn in range(2):
+        kernel.counted = [element("192.0.2.1", 443, 2)]
+        program.collect()
+    (entry,) = json.loads((program.STATE / "refused.json").read_text())
+    assert entry == {"target": "192.0.2.1", "port": 443, "protocol": "tcp", "count": 4, "last": 900}
+    kernel.counted = [element(f"10.0.{number // 250}.{number % 250}", 0, 1) for number in range(600)]
+    program.collect()
+    assert len(json.loads((program.STATE / "refused.json").read_text())) == program.MOST_REFUSALS
