@@ -214,7 +214,7 @@ ip netns add far && ip link add six type veth peer name six netns far
 ip addr add fd77::1/64 dev six nodad && ip link set six up
 ip -n far addr add fd77::2/64 dev six nodad && ip -n far link set six up
 for port in 80 8080; do
-  systemd-run --quiet --unit=far$port nsenter --net=/run/netns/far python3 -m http.server --bind :: $port
+  systemd-run --quiet --unit=far$port nsenter --net=/run/netns/far python3 -m http.server --protocol HTTP/1.1 --bind :: $port
 done
 """
 
