@@ -10,7 +10,7 @@ module: pixels_egress
 short_description: Give sandboxes a policy for what they may reach
 version_added: 1.0.0
 description:
-  - Says what sandboxes may reach, by name, and has it enforced: by the gateway of their server, whatever root in them does, or by themselves.
+  - Says what sandboxes may reach, by name, and has that enforced, by the gateway of their server whatever root in them does, or by themselves.
   - What is in force is read back. A sandbox for which that fails is left stopped, and the task fails.
   - A tightened policy ends the connections of the sandbox. Those of other sandboxes are left alone.
 author:

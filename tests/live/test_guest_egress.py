@@ -212,9 +212,10 @@ def test_a_policy_is_changed_read_back_and_unchanged_the_second_time(server: Inc
 SIX = """
 ip netns add far && ip link add six type veth peer name six netns far
 ip addr add fd77::1/64 dev six nodad && ip link set six up
-ip -n far addr add fd77::2/64 dev six nodad && ip -n far link set six up
+far="nsenter --net=/run/netns/far"
+$far ip addr add fd77::2/64 dev six nodad && $far ip link set six up
 for port in 80 8080; do
-  systemd-run --quiet --unit=far$port nsenter --net=/run/netns/far python3 -m http.server --bind :: $port
+  systemd-run --quiet --unit=far$port $far python3 -m http.server --protocol HTTP/1.1 --bind :: $port
 done
 """
 
