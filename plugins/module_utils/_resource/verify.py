@@ -188,8 +188,8 @@ class Battery:
         self._root(INSIDE, ("sh", "-c", script))
 
     def _change_mac(self) -> None:
-        script = "ip link set eth0 down; ip link set eth0 address 02:00:5e:00:53:07; ip link set eth0 up"
-        self._root(INSIDE, ("sh", "-c", script))
+        # while it is up, as it would lose its addresses otherwise
+        self._root(INSIDE, ("ip", "link", "set", "eth0", "address", "02:00:5e:00:53:07"))
 
     def _restart(self, role: str) -> None:
         power.stop(self.backend, self.names[role], Deadline(60), force=True)
