@@ -4,14 +4,14 @@
 # shellcheck shell=bash disable=SC2154,SC2034,SC2164  # its variables are run's, and so is errexit
 # The stages of `./run test`, each run as a process of its own, where a failing command ends it.
 
-# The longest ones of those that need the real Incus come first, as what is left at the end runs alone.
 STAGES=(sanity-oldest incus lint sanity-newest unit units-oldest docs package units-newest
-  live story-provision story-egress story-lifecycle story-checkpoint story-connection story-inventory verify)
+  live story-lifecycle story-checkpoint story-connection story-inventory story-provision story-egress story-bases verify)
 
-# How many stages may still run when one begins: from the first that is on the real Incus, everything before has to be there.
+# How many stages may still run when one begins: the first on the real Incus needs what was set up before, and those with many sandboxes
+# need the machine for themselves.
 stage_beside() {
   case $1 in
-    live) echo 0 ;;
+    live | verify | story-lifecycle | story-provision | story-egress | story-bases) echo 0 ;;
     *) echo 1 ;;
   esac
 }

@@ -246,7 +246,7 @@ class Gateway:
                 _PROJECT: self._project,
             }
             body = {"name": self._uplink, "type": "bridge", "description": "Uplink of the gateway", "config": config}
-            self._client.request("POST", NETWORKS, json=body)
+            self._create_network(body)
             found = self._client.find(path)
         if found is None or not self._is_uplink(found[0]):
             raise Foreign(
@@ -333,17 +333,30 @@ class Gateway:
                 "description": f"Wire of {names.server_name(name)}",
                 "config": config,
             }
-            try:
-                self._client.request("POST", NETWORKS, json=body)
-            except ApiError:
-                # another controller was faster: the API has no number of its own for a name that is taken
-                if self._client.find(f"{NETWORKS}/{chosen}") is None:
-                    raise
-                continue
-            return chosen
+            if self._create_network(body):
+                return chosen
         raise Conflict(
             f"every wire that was free for {name} was taken by somebody else meanwhile", 409, "POST", NETWORKS
         )
+
+    def _create_network(self, body: Record) -> bool:
+        """Create a network; False where another controller was faster.
+
+        The server looks at all interfaces, and fails when one goes meanwhile, as those of sandboxes that are stopped do.
+        """
+        for turn in range(_TRIES):
+            try:
+                self._client.request("POST", NETWORKS, json=body)
+            except ApiError:
+                # the API has no number of its own for a name that is taken
+                if self._client.find(f"{NETWORKS}/{body['name']}") is not None:
+                    return False
+                if turn == _TRIES - 1:
+                    raise
+                Deadline(1).pause(0.1, "create again")
+            else:
+                return True
+        return False
 
     def drop_wire(self, name: str, wire_name: str, deadline: Deadline) -> None:
         """Remove a wire of the sandbox, and its leg first."""

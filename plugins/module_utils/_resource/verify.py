@@ -130,7 +130,9 @@ class Battery:
         self._stage(core, "root", "in a clone", SIBLING)
         self._after(core, "after the firewall was flushed", self._flush)
         self._collusion()
-        self._after(core, "under another MAC", self._change_mac)
+        self._after(core, "under another MAC", lambda: self._change_mac(spots[INSIDE]))
+        self._restart(INSIDE)
+        self._until_alive()
         self._strange_addresses(spots[INSIDE])
         self._after(core, "after a reboot", lambda: self._restart(INSIDE))
         self._after(core, "after a restore", self._restore)
@@ -187,9 +189,13 @@ class Battery:
         script = "nft flush ruleset; iptables -F; ip route flush cache; true"
         self._root(INSIDE, ("sh", "-c", script))
 
-    def _change_mac(self) -> None:
-        # while it is up, as it would lose its addresses otherwise
-        self._root(INSIDE, ("ip", "link", "set", "eth0", "address", "02:00:5e:00:53:07"))
+    def _change_mac(self, spot: Spot) -> None:
+        # the lease belongs to the MAC of before: an address that is kept by hand is what an attacker would have
+        script = (
+            "systemctl stop systemd-networkd.socket systemd-networkd; ip link set eth0 address 02:00:5e:00:53:07; "
+            f"ip addr replace {spot.address}/24 dev eth0; ip route replace default via {spot.router}; ip neigh flush dev eth0; true"
+        )
+        self._root(INSIDE, ("sh", "-c", script))
 
     def _restart(self, role: str) -> None:
         power.stop(self.backend, self.names[role], Deadline(60), force=True)
