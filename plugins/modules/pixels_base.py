@@ -114,7 +114,8 @@ options:
     description: Number of processors of the builder, and of clones that are not given one. 2 if it is not given.
     type: int
   memory:
-    description: Memory of the builder, and of clones that are not given it, an integer of MiB or a size as Incus writes it. 2048 MiB if it is not given.
+    description:
+      - Memory of the builder, and of clones that are not given it, an integer of MiB or a size as Incus writes it. 2048 MiB if it is not given.
     type: str
   pool:
     description: Storage pool of the builder, and so of the clones.

@@ -159,7 +159,9 @@ def states_of(instances: Iterable[Instance], wanted: Sequence[str] = ()) -> dict
         else:
             for base in wanted:
                 if found.name in (names.anchor_name(base), names.builder_name(base)):
-                    raise Foreign(f"{base}: the instance {found.server_name} was not made by this collection; it is left alone")
+                    raise Foreign(
+                        f"{base}: the instance {found.server_name} was not made by this collection; it is left alone"
+                    )
     return {
         name: BaseState(name, anchors.get(name), builders.get(name), builds.get(name, {}))
         for name in sorted({*anchors, *builders, *builds, *wanted})

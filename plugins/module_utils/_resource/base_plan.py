@@ -141,7 +141,9 @@ def _content(paths: Any) -> str:
     digest = hashlib.sha256()
     for top in paths:
         try:
-            found = [Path(top)] if os.path.isfile(top) else sorted(path for path in Path(top).rglob("*") if path.is_file())
+            found = (
+                [Path(top)] if os.path.isfile(top) else sorted(path for path in Path(top).rglob("*") if path.is_file())
+            )
             for path in found:
                 # what an interpreter leaves behind is no content
                 if "__pycache__" not in path.parts:
@@ -396,7 +398,9 @@ class _Planner:
                 self._clear_away(found)
             else:
                 until = found.keys.get(KEY_LEASE)
-                self.deadline.pause(_POLL_SECONDS, f"{self.name} is being built by another run, which has until {until}")
+                self.deadline.pause(
+                    _POLL_SECONDS, f"{self.name} is being built by another run, which has until {until}"
+                )
             self.judge = self._look()
 
     def _clear_away(self, found: Instance) -> None:
@@ -648,7 +652,9 @@ class _Planner:
         state = self.state
         children = sorted(child.name for child in self.judge.states.values() if child.parent == self.name)
         if children and not self.desired.force:
-            raise ConfigError(f"base {self.name} has children: {', '.join(children)}; force: true removes it all the same")
+            raise ConfigError(
+                f"base {self.name} has children: {', '.join(children)}; force: true removes it all the same"
+            )
         if state.building(self.judge.now) and not self.desired.force:
             raise ConfigError(f"base {self.name} is being built; force: true removes it all the same")
         # the anchor goes first: nobody clones from a base that is half gone

@@ -35,7 +35,9 @@ exec apt-get -q -y -o DPkg::Lock::Timeout=600 --no-install-recommends install "$
 _GENERALISE = """
 set -eu
 rm -f /root/.pixels-build
-rm -rf /var/lib/apt/lists/* /var/cache/apt/archives/*.deb /var/cache/apt/*.bin
+rm -rf /var/lib/apt/lists/* /var/lib/apt/periodic/*-stamp /var/cache/apt/archives/*.deb /var/cache/apt/*.bin
+# by this time who installs a package knows that there are no lists
+if [ -d /var/lib/apt/lists ]; then touch -d 1970-01-02 /var/lib/apt/lists; fi
 if command -v journalctl > /dev/null && [ -d /run/systemd/system ]; then journalctl --relinquish-var; fi
 rm -rf /var/log/journal/*
 find /var/log -xdev -type f \\( -name '*.gz' -o -name '*.[0-9]' -o -name '*.old' \\) -delete

@@ -389,25 +389,12 @@ class _Context:
         while True:
             found = self.backend.get_instance(spec.name)
             if found is None:
-                # it is on its wire before it is there: it never boots on anything else
-                wire = self.enforcer.wire_for(spec.name, wanted, deadline)
-                try:
-                    self.backend.create_instance(replace(spec, wire=wire), deadline)
-                except Conflict:
-                    # two runs at once on one name: the other one was faster
-                    self.enforcer.drop(spec.name, wire, deadline)
-                    deadline.pause(_POLL_SECONDS, f"create {spec.name}")
-                    continue
-                except PixelsError:
-                    if self.backend.get_instance(spec.name) is None:
-                        self.enforcer.drop(spec.name, wire, deadline)
-                    moved = self._moved(spec)
-                    if moved is None:
-                        raise
-                    spec = moved
-                    deadline.pause(_POLL_SECONDS, f"create {spec.name}")
-                    continue
-                return
+                left = self._create_once(spec, wanted, deadline)
+                if left is None:
+                    return
+                spec = left
+                deadline.pause(_POLL_SECONDS, f"create {spec.name}")
+                continue
             refuse_foreign(found)
             if not found.unfinished:
                 return
@@ -422,6 +409,24 @@ class _Context:
                 self.enforcer.drop(spec.name, found.wire, deadline)
             else:
                 deadline.pause(_POLL_SECONDS, f"{spec.name} is being made by another run")
+
+    def _create_once(self, spec: InstanceSpec, wanted: Policy, deadline: Deadline) -> InstanceSpec | None:
+        """Make the sandbox; return what is to be tried next where another run was faster, or the base was switched meanwhile."""
+        # it is on its wire before it is there: it never boots on anything else
+        wire = self.enforcer.wire_for(spec.name, wanted, deadline)
+        try:
+            self.backend.create_instance(replace(spec, wire=wire), deadline)
+        except Conflict:
+            self.enforcer.drop(spec.name, wire, deadline)
+            return spec
+        except PixelsError:
+            if self.backend.get_instance(spec.name) is None:
+                self.enforcer.drop(spec.name, wire, deadline)
+            moved = self._moved(spec)
+            if moved is None:
+                raise
+            return moved
+        return None
 
     def _moved(self, spec: InstanceSpec) -> InstanceSpec | None:
         """Return what to make where the build of a base went between the look and the copy, since another one is published now."""
@@ -586,7 +591,14 @@ class _Context:
             return []
         steps = [Step(f"wait for an address of {name}", lambda: self._await_address(name, deadline), phase, False)]
         if wait_for == "ready":
-            steps.append(Step(f"wait for {name} to be ready", lambda: power.await_ready(self.backend, name, deadline), phase, False))
+            steps.append(
+                Step(
+                    f"wait for {name} to be ready",
+                    lambda: power.await_ready(self.backend, name, deadline),
+                    phase,
+                    False,
+                )
+            )
         return steps
 
     def _await_address(self, name: str, deadline: Deadline) -> None:

@@ -593,7 +593,7 @@ def test_a_name_that_is_taken_or_an_instance_that_is_gone_cannot_be_renamed(plac
         place.backend.rename_instance("one", "two", Deadline(SECONDS))
     with pytest.raises(NotFound):
         place.backend.rename_instance("three", "four", Deadline(SECONDS))
-    assert place.get("one") and place.get("two")
+    assert {found.name for found in place.backend.list_instances()} == {"one", "two"}
 
 
 def test_an_instance_tells_its_image_and_its_last_start(place: Place) -> None:
@@ -602,7 +602,9 @@ def test_an_instance_tells_its_image_and_its_last_start(place: Place) -> None:
     place.backend.set_power("one", "start", Deadline(SECONDS))
     place.backend.set_power("one", "stop", Deadline(SECONDS), force=True)
     after = place.get("one")
-    assert after.used_at and made.used_at and after.used_at > made.used_at
+    assert after.used_at is not None
+    assert made.used_at is not None
+    assert after.used_at > made.used_at
     copy = place.make("two", CloneSource("one"))
     assert copy.image_fingerprint == made.image_fingerprint
 

@@ -40,7 +40,7 @@ class Guest:
         self.ends: dict[str, ExecResult] = {}
         self.meanwhile: Callable[[], None] = lambda: None
 
-    def execute(self, _backend: object, name: str, request: ExecRequest, _deadline: Deadline) -> ExecResult:
+    def execute(self, name: str, request: ExecRequest, _deadline: Deadline) -> ExecResult:
         """Note a command and end it."""
         text = " ".join(request.argv)
         if "is-system-running" in text:
@@ -58,7 +58,7 @@ class Guest:
 def guest(monkeypatch: pytest.MonkeyPatch) -> Guest:
     """No command of a build reaches the machine of the tests."""
     there = Guest()
-    monkeypatch.setattr(IncusBackend, "execute", lambda *given: there.execute(*given))
+    monkeypatch.setattr(IncusBackend, "execute", there.execute)
     return there
 
 
@@ -370,7 +370,8 @@ def test_a_controller_that_dies_while_it_publishes_is_cleaned_up_after(
 
     def dies(seen: Seen) -> None:
         # from the stop of the builder on, what changes the server is counted
-        if seen.method != "GET" and (written or seen.path.endswith("px-build-dev/state") and seen.body["action"] == "stop"):
+        stops = seen.path.endswith("px-build-dev/state") and seen.body["action"] == "stop"
+        if seen.method != "GET" and (written or stops):
             written.append(seen.path)
         if len(written) >= request_number:
             raise ConnectionFailed("the controller is dead")
@@ -502,7 +503,12 @@ def test_results_have_what_the_documentation_names_and_nothing_else(run: Run) ->
     documented = yaml.safe_load(pixels_base.RETURN)
     listed = yaml.safe_load(pixels_base_info.RETURN)["bases"]["contains"]
     seen: set[str] = set()
-    for options in (DEV, DEV, {**DEV, "state": "open", "force": True}, {"name": "dev", "state": "absent", "force": True}):
+    for options in (
+        DEV,
+        DEV,
+        {**DEV, "state": "open", "force": True},
+        {"name": "dev", "state": "absent", "force": True},
+    ):
         for check_mode in (True, False):
             result = run(pixels_base, check_mode=check_mode, **options)
             assert set(result) - {"invocation"} <= {*documented, "changed", "diff"}
