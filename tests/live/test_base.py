@@ -124,18 +124,18 @@ def await_file(backend: IncusBackend, name: str, path: str) -> None:
 
 
 def test_two_controllers_build_a_base_once(site: Site) -> None:
-    options = site.options("echo built here\nsleep 1\n")
+    options = site.options("echo 4 > /made\necho built here\nsleep 1\n")
     runs = [module_process.ModuleProcess("pixels_base", **options) for _turn in range(2)]
     results = [run.result() for run in runs]
-    assert [result.get("msg") for result in results] == [None, None]
+    assert [result.get("msg") for result in results] == [None, None], results
     assert sorted(result["base"]["log"] for result in results) == ["", "built here\n"]
     assert len({result["base"]["published"] for result in results}) == 1
 
 
 def test_a_change_by_hand_is_published_and_marked(site: Site) -> None:
-    opened = module_process.run(
-        "pixels_base", name="livebase", state="open", mutate=True, incus_project=site.project
-    )["base"]
+    opened = module_process.run("pixels_base", name="livebase", state="open", mutate=True, incus_project=site.project)[
+        "base"
+    ]
     assert site.backend.has_file("build-livebase", "/made")
     subprocess.run(
         ["incus", "exec", "--project", site.project, "px-build-livebase", "--", "touch", "/by-hand"], check=True

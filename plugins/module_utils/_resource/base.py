@@ -104,15 +104,18 @@ class BaseState:
         text = self._key(KEY_FAILURE)
         return dict(json.loads(text)) if text else None
 
-    def building(self, now: datetime) -> bool:
-        """Whether somebody builds it at this time."""
-        return self.builder is not None and not lapsed(self.builder, now)
+    def held(self, now: datetime) -> Instance | None:
+        """Return the build that somebody works at: the builder, or one that has its last name and is about to be published."""
+        candidates = [*([self.builder] if self.builder else []), *self._unneeded()]
+        return next((found for found in candidates if not lapsed(found, now)), None)
 
     def surplus(self, now: datetime) -> tuple[Instance, ...]:
         """Return the builds that nobody needs: neither published nor kept, nor just about to be published."""
+        return tuple(found for found in self._unneeded() if lapsed(found, now))
+
+    def _unneeded(self) -> list[Instance]:
         needed = {self._key(KEY_PUBLISHED), *self._key(KEY_PREVIOUS).split(",")}
-        builds = self.builds or {}
-        return tuple(found for name, found in builds.items() if name not in needed and lapsed(found, now))
+        return [found for name, found in (self.builds or {}).items() if name not in needed]
 
     def _key(self, key: str) -> str:
         return self.anchor.keys.get(key, "") if self.anchor else ""
@@ -241,7 +244,7 @@ def changed_since(build: Instance) -> bool:
 
 def status_of(state: BaseState, reasons: Sequence[str], wanted: Definition | None, now: datetime) -> str:
     """Return how a base is: building, failed, missing, stale or ready."""
-    if state.building(now):
+    if state.held(now):
         return "building"
     # a failure is over when what is wanted is there all the same
     if state.failure and (wanted is None or state.published is None or reasons):
@@ -258,7 +261,7 @@ def base_record(judge: Judge, name: str, wanted: Definition | None, instances: S
     keys: Mapping[str, str] = published.keys if published else {}
     reasons = judge.reasons(name, wanted)
     clones = [found for found in instances if found.kind == SANDBOX and found.keys.get(KEY_BASE) == name]
-    building = state.building(judge.now)
+    held = state.held(judge.now)
     return {
         "name": name,
         "status": status_of(state, reasons, wanted, judge.now),
@@ -275,7 +278,7 @@ def base_record(judge: Judge, name: str, wanted: Definition | None, instances: S
         "clones": sorted(found.name for found in clones),
         "behind": sorted(found.name for found in clones if published and found.keys.get(KEY_BUILD) != published.name),
         "failure": state.failure,
-        "building_until": state.builder.keys.get(KEY_LEASE) if building and state.builder else None,
+        "building_until": held.keys.get(KEY_LEASE) if held else None,
     }
 
 

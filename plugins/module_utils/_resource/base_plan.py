@@ -12,7 +12,7 @@ import os
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -384,24 +384,36 @@ class _Planner:
         """Make the builder, which only one run at a time can; False where another one has built what is wanted meanwhile."""
         self._make_anchor()
         while True:
-            if self._is_fresh() and not self.desired.mutate:
+            if self._is_done():
                 return False
-            found = self.state.builder
-            if found is None:
-                try:
-                    self.backend.create_instance(self._spec(), self.deadline)
-                    return True
-                except Conflict:
-                    # another run was faster
-                    self.deadline.pause(_POLL_SECONDS, f"open a builder of {self.name}")
-            elif self.desired.force or lapsed(found, self.clock()):
-                self._clear_away(found)
-            else:
-                until = found.keys.get(KEY_LEASE)
+            held, builder = self.state.held(self.clock()), self.state.builder
+            if held and not self.desired.force:
+                until = held.keys.get(KEY_LEASE)
                 self.deadline.pause(
                     _POLL_SECONDS, f"{self.name} is being built by another run, which has until {until}"
                 )
+            elif builder:
+                self._clear_away(builder)
+            elif self._make_builder():
+                return True
             self.judge = self._look()
+
+    def _is_done(self) -> bool:
+        return self._is_fresh() and not self.desired.mutate
+
+    def _make_builder(self) -> bool:
+        """Make the builder. Its name is free as soon as another run has given the last name to its own: so look again when it is there."""
+        try:
+            self.backend.create_instance(self._spec(), self.deadline)
+        except Conflict:
+            self.deadline.pause(_POLL_SECONDS, f"open a builder of {self.name}")
+            return False
+        self.judge = self._look()
+        others = replace(self.state, builder=None).held(self.clock())
+        if not self._is_done() and (others is None or self.desired.force):
+            return True
+        self._delete(self.builder)
+        return False
 
     def _clear_away(self, found: Instance) -> None:
         """Remove a builder that nobody works at. Of many runs that want to, one can: it makes the lease its own first."""
@@ -655,7 +667,7 @@ class _Planner:
             raise ConfigError(
                 f"base {self.name} has children: {', '.join(children)}; force: true removes it all the same"
             )
-        if state.building(self.judge.now) and not self.desired.force:
+        if state.held(self.judge.now) and not self.desired.force:
             raise ConfigError(f"base {self.name} is being built; force: true removes it all the same")
         # the anchor goes first: nobody clones from a base that is half gone
         left = [state.anchor, state.builder, *(state.builds or {}).values()]

@@ -360,6 +360,36 @@ def publish(server: FakeIncus, holder: str) -> None:
     assert apply(plan_base(IncusBackend(server.transport()), desired)) == {}
 
 
+def test_a_build_that_is_about_to_be_published_is_waited_for(server: FakeIncus, run: Run) -> None:
+    build(run, **DEV)
+    leave(server, run, "build-dev-bbbbbbbbbbbb", later())
+    assert info(run)["dev"]["status"] == "building"
+    result = run(pixels_base, **{**DEV, "packages": ["jq"]}, timeout=1)
+    assert "is being built by another run" in result["msg"]
+
+
+def test_who_has_the_lease_looks_again(server: FakeIncus, run: Run, guest: Guest) -> None:
+    wanted = {**DEV, "packages": ["jq"]}
+    build(run, **wanted)
+    fresh = info(run)["dev"]["published"]
+    old = build(run, **DEV)["base"]["published"]
+    guest.ran.clear()
+
+    def other_run_ends(seen: Seen) -> None:
+        if seen.method == "POST" and seen.path == "/1.0/instances":
+            server.before = lambda _seen: None
+            set_key(server, "px-base-dev", "base.published", fresh)
+            set_key(server, "px-base-dev", "base.previous", old)
+
+    server.before = other_run_ends
+    # the hook sees requests of the module alone
+    result = run(pixels_base, **wanted)
+    assert not result.get("failed"), result
+    assert guest.ran == []
+    assert result["base"]["published"] == fresh
+    assert "px-build-dev" not in names(server)
+
+
 @pytest.mark.parametrize("request_number", range(1, 9))
 def test_a_controller_that_dies_while_it_publishes_is_cleaned_up_after(
     server: FakeIncus, run: Run, request_number: int
@@ -394,15 +424,20 @@ def test_a_controller_that_dies_while_it_publishes_is_cleaned_up_after(
 
 def test_what_a_dead_controller_left_is_removed_by_the_next_run(server: FakeIncus, run: Run) -> None:
     build(run, **DEV)
-    for name, lease in (("build-dev-aaaaaaaaaaaa", "2020-01-01T00:00:00Z"), ("build-dev-bbbbbbbbbbbb", later())):
-        run(pixels_instance, name="left", image="debian/13", state="present")
-        IncusBackend(server.transport()).rename_instance("left", name, Deadline(9))
-        for key, value in (("kind", "build"), ("base", "dev"), ("build.lease", lease)):
-            set_key(server, f"px-{name}", key, value)
+    leave(server, run, "build-dev-aaaaaaaaaaaa", "2020-01-01T00:00:00Z")
+    leave(server, run, "build-dev-bbbbbbbbbbbb", later())
     result = build(run, **DEV)
     assert result["actions"] == ["remove build-dev-aaaaaaaaaaaa, which was left behind"]
     assert "px-build-dev-aaaaaaaaaaaa" not in names(server)
     assert "px-build-dev-bbbbbbbbbbbb" in names(server), "somebody is about to publish it"
+
+
+def leave(server: FakeIncus, run: Run, name: str, lease: str) -> None:
+    """Leave a build under its last name that is not published."""
+    run(pixels_instance, name="left", image="debian/13", state="present")
+    IncusBackend(server.transport()).rename_instance("left", name, Deadline(9))
+    for key, value in (("kind", "build"), ("base", "dev"), ("build.lease", lease)):
+        set_key(server, f"px-{name}", key, value)
 
 
 def later() -> str:
