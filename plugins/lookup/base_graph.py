@@ -107,6 +107,7 @@ class LookupModule(LookupBase):
 
     def _variables(self, content: list[Role]) -> dict[str, str]:
         """Return fingerprints of the settings of roles: they may hold what nobody is to see."""
+        assert self._templar is not None
         stems = tuple(f"{other.short_name}_" for other in content)
         return {
             name: hashlib.sha256(
@@ -124,6 +125,7 @@ class LookupModule(LookupBase):
 
     def load(self, path: Path) -> dict[str, Any]:
         """Return what a file of YAML has, nothing for one that is not there."""
+        assert self._loader is not None
         return dict(self._loader.load_from_file(str(path)) or {}) if path.exists() else {}
 
 

@@ -27,7 +27,9 @@ def test_a_clone_has_what_was_published_when_it_was_made(host: Host) -> None:
 def test_a_clone_is_a_machine_of_its_own(host: Host) -> None:
     assert len(host.check_output("cat /etc/machine-id")) == 32
     assert host.check_output("hostname") == f"px-{host.backend.host}"
-    assert host.check_output("ls /root/.pixels* /root/.ansible /var/lib/apt/lists/*_Packages 2> /dev/null || true") == ""
+    assert (
+        host.check_output("ls /root/.pixels* /root/.ansible /var/lib/apt/lists/*_Packages 2> /dev/null || true") == ""
+    )
 
 
 def test_nothing_but_anchors_builds_and_clones_is_left() -> None:
