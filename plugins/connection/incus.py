@@ -11,7 +11,7 @@ version_added: 1.0.0
 description:
   - Runs commands and copies files in a sandbox through the API of an Incus server, local or remote. It needs no SSH in the sandbox
     and no C(incus) program on the controller.
-  - Connects to sandboxes that this collection made, and to nothing else.
+  - Connects to sandboxes that this collection made, to its gateway and to builders of bases that are open, and to nothing else.
 author:
   - the pixels.sandbox authors (@pixels-sandbox)
 extends_documentation_fragment:
@@ -72,13 +72,15 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import
     NotFound,
 )
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import (
+    BUILD,
     GATEWAY,
     GATEWAY_NAME,
+    KEY_BASE,
     RUNNING,
     SANDBOX,
     ExecRequest,
 )
-from ansible_collections.pixels.sandbox.plugins.module_utils._core.names import bare, sandbox_name
+from ansible_collections.pixels.sandbox.plugins.module_utils._core.names import builder_name, guest_name
 from ansible_collections.pixels.sandbox.plugins.module_utils._incus.backend import IncusBackend, incus_backend
 from ansible_collections.pixels.sandbox.plugins.plugin_utils._session import connection_options, translated
 
@@ -99,8 +101,7 @@ class Connection(ConnectionBase):
     def _connect(self) -> Connection:
         if self._open is None:
             with self._failing():
-                asked = self.get_option("remote_addr")
-                self._name = GATEWAY_NAME if bare(asked) == GATEWAY_NAME else sandbox_name(asked)
+                self._name = guest_name(self.get_option("remote_addr"))
                 backend = incus_backend(connection_options(self), direct=True)
                 self._check(backend)
             self._open = backend
@@ -108,11 +109,12 @@ class Connection(ConnectionBase):
         return self
 
     def _check(self, backend: IncusBackend) -> None:
-        """Raise ConfigError unless the name is that of a sandbox of ours that runs."""
+        """Raise ConfigError unless the name is that of a sandbox of ours that runs, or of a gateway or a builder."""
         found = backend.get_instance(self._name)
         if found is None:
             raise ConfigError("there is no such sandbox")
-        if found.kind != (GATEWAY if self._name == GATEWAY_NAME else SANDBOX):
+        special = {GATEWAY_NAME: GATEWAY, builder_name(found.keys.get(KEY_BASE, "")): BUILD}
+        if found.kind != special.get(self._name, SANDBOX):
             raise ConfigError(f"the instance {found.server_name} is no sandbox of this collection")
         if found.status != RUNNING:
             raise ConfigError(f"it is {found.status}")

@@ -172,7 +172,7 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import
     ConfigError,
     ConnectionFailed,
 )
-from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import KEY_BASE, SANDBOX
+from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import SANDBOX
 from ansible_collections.pixels.sandbox.plugins.module_utils._glue.options import CONNECTION_OPTIONS, OPTION_NAMES
 from ansible_collections.pixels.sandbox.plugins.module_utils._glue.query import apply_query
 from ansible_collections.pixels.sandbox.plugins.module_utils._resource.instance import instance_record
@@ -381,7 +381,7 @@ def read_server(server: Server, addresses: bool) -> list[Record] | ConnectionFai
     records = []
     for instance in instances:
         if instance.kind == SANDBOX and not instance.unfinished:
-            record: Record = {**instance_record(instance), "base": instance.keys.get(KEY_BASE)}
+            record: Record = instance_record(instance)
             if not addresses:
                 # an empty list would say that there are none
                 del record["addresses"]

@@ -58,8 +58,8 @@ options:
     type: str
   clone_from:
     description:
-      - What a new sandbox is copied from. A sandbox in its current state, as V(dev), or one of its checkpoints, as V(dev:ready).
-      - V(base:name) is reserved.
+      - What a new sandbox is copied from. A sandbox in its current state, as V(dev), one of its checkpoints, as V(dev:ready), or the
+        published build of a base, as V(base:python); see M(pixels.sandbox.pixels_base).
       - A clone gets a MAC address, a machine-id, a host name and SSH host keys of its own. It takes limits, hardening, nesting, profiles and network
         of its source as they are now where this task does not give them, and never labels, owner, time to live, mounts or published ports.
       - Cannot be changed in place.
@@ -362,6 +362,21 @@ instances:
       returned: when the sandbox is there
       type: str
       sample: dev:ready
+    base:
+      description: The base that the sandbox, or what it was cloned from, was copied from; null for others.
+      returned: when the sandbox is there
+      type: str
+      sample: python
+    base_build:
+      description: The build of that base; M(pixels.sandbox.pixels_base_info) tells which one is published now.
+      returned: when the sandbox is there
+      type: str
+      sample: build-python-4d2f1c0a9b3e
+    base_fingerprint:
+      description: The fingerprint of that build.
+      returned: when the sandbox is there
+      type: str
+      sample: 4d2f1c0a9b3e51b6f2d07c8ea94b1d3360f1a2c95b7e8d4410c6ab12fe95d073
     cpu:
       description: Number of processors; null without a limit.
       returned: when the sandbox is there

@@ -123,6 +123,21 @@ instances:
       returned: when the sandbox is there
       type: str
       sample: dev:ready
+    base:
+      description: The base that the sandbox, or what it was cloned from, was copied from; null for others.
+      returned: when the sandbox is there
+      type: str
+      sample: python
+    base_build:
+      description: The build of that base; M(pixels.sandbox.pixels_base_info) tells which one is published now.
+      returned: when the sandbox is there
+      type: str
+      sample: build-python-4d2f1c0a9b3e
+    base_fingerprint:
+      description: The fingerprint of that build.
+      returned: when the sandbox is there
+      type: str
+      sample: 4d2f1c0a9b3e51b6f2d07c8ea94b1d3360f1a2c95b7e8d4410c6ab12fe95d073
     cpu:
       description: Number of processors; null without a limit.
       returned: when the sandbox is there

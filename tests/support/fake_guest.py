@@ -102,6 +102,8 @@ class FakeCommand:
     """A command of an exec request: a process of this machine behind websockets."""
 
     def __init__(self, argv: list[str]) -> None:
+        # it would be this machine that is cleaned
+        assert "/etc/machine-id" not in " ".join(argv), "a build is no command for the fake guest"
         self.argv = argv
         self.process: subprocess.Popen[bytes] | None = None
         self._ours: dict[str, socket.socket] = {}

@@ -51,6 +51,7 @@ BODIES: Mapping[str, set[str]] = {
         "description",
         "restore",
     },
+    "rename": {"name"},
     "state": {"action", "timeout", "force", "stateful"},
     "snapshot": {"name", "stateful", "expires_at"},
     "profile": {"name", "description", "config", "devices"},
@@ -59,6 +60,7 @@ BODIES: Mapping[str, set[str]] = {
 SOURCES = {
     "image": {"type", "alias", "fingerprint", "mode", "server", "protocol"},
     "copy": {"type", "source", "instance_only"},
+    "none": {"type"},
 }
 
 Record = dict[str, Any]
@@ -341,8 +343,10 @@ class FakeIncus:
         return self._create(asked)
 
     def _instance(self, asked: Asked, name: str) -> Response:
-        _only(asked, "GET", "PUT", "DELETE")
+        _only(asked, "GET", "PUT", "POST", "DELETE")
         instance = self._get(asked.project, name)
+        if asked.method == "POST":
+            return self._rename(asked, instance)
         if asked.method == "GET":
             shown = self._shown(instance, state=asked.params.get("recursion") == "1")
             return _sync(shown, etag=_etag(instance.record))
@@ -362,6 +366,20 @@ class FakeIncus:
         if missing:
             raise Unexpected(f"a PUT replaces all: {missing} would be lost")
         return self._run(asked, "Updating instance", name, lambda: self._update(instance, body))
+
+    def _rename(self, asked: Asked, instance: FakeInstance) -> Response:
+        old, new = str(instance.record["name"]), str(_body(asked, "rename")["name"])
+        if (asked.project, new) in self.instances:
+            raise Refused(400, f'Name "{new}" already in use')
+        if instance.status != "Stopped":
+            raise Refused(400, "Renaming of running instance not allowed")
+
+        def rename() -> None:
+            del self.instances[asked.project, old]
+            instance.record["name"] = new
+            self.instances[asked.project, new] = instance
+
+        return self._run(asked, "Renaming instance", old, rename)
 
     def _delete(self, project: str, name: str) -> None:
         del self.instances[project, name]
@@ -410,10 +428,16 @@ class FakeIncus:
             raise Refused(400, "Failed creating instance record: UNIQUE constraint failed: instances.name")
         if origin:
             # what the request does not name comes along, but for what belongs to one instance alone
-            kept = {key: value for key, value in origin.record["config"].items() if not key.startswith("volatile.")}
+            kept = {
+                key: value
+                for key, value in origin.record["config"].items()
+                if not key.startswith("volatile.") or key == "volatile.base_image"
+            }
             config = {**kept, **(body.get("config") or {})}
             devices = {**copy.deepcopy(origin.record["devices"]), **(body.get("devices") or {})}
             disk = origin.disk.copy()
+        elif body["source"]["type"] == "none":
+            config, devices, disk = dict(body["config"]), body["devices"], FakeDisk()
         else:
             image = self._image(body["source"])
             config = {"image.description": image["properties"]["description"], **(body.get("config") or {})}
@@ -426,7 +450,8 @@ class FakeIncus:
             "architecture": "x86_64",
             "config": config,
             "devices": devices,
-            "profiles": body.get("profiles") or ["default"],
+            # an empty list is none at all
+            "profiles": ["default"] if body.get("profiles") is None else body["profiles"],
             "type": body.get("type", "container"),
             "ephemeral": False,
             "stateful": False,

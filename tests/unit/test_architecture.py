@@ -49,6 +49,7 @@ LAYERS = (
     ),
     ("connection/", ("module_utils._core.", "module_utils._incus.backend", "plugin_utils.")),
     ("inventory/", ("module_utils.", "plugin_utils.")),
+    ("lookup/", ("module_utils._core.", "plugin_utils.")),
     (
         "plugin_utils/",
         ("module_utils._core.", "module_utils._backend.", "module_utils._glue.", "module_utils._resource."),
@@ -56,7 +57,7 @@ LAYERS = (
     ("doc_fragments/", ()),
 )
 #: Where Ansible may be seen.
-SEES_ANSIBLE = ("module_utils/_glue/", "modules/", "connection/", "inventory/", "plugin_utils/")
+SEES_ANSIBLE = ("module_utils/_glue/", "modules/", "connection/", "inventory/", "lookup/", "plugin_utils/")
 #: Where each library of others may be imported.
 LIBRARIES = {
     "pylxd": {"module_utils/_incus/transport.py"},

@@ -76,6 +76,10 @@ class Backend(ABC):
         """Change the instance if it still is what was read (revision); Conflict otherwise."""
 
     @abstractmethod
+    def rename_instance(self, name: str, new_name: str, deadline: Deadline) -> None:
+        """Give a stopped instance another name; Conflict when that is taken, NotFound when the instance is not there."""
+
+    @abstractmethod
     def set_power(self, name: str, action: str, deadline: Deadline, force: bool = False) -> None:
         """Do C(action): start, stop, restart, freeze or unfreeze. A stop without force is a shutdown of the guest.
 

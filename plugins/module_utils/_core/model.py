@@ -12,6 +12,8 @@ from datetime import datetime
 #: Values of Instance.kind, the mark of ownership (see docs of addressing).
 SANDBOX = "sandbox"
 GATEWAY = "gateway"
+BASE = "base"
+BUILD = "build"
 #: The name of the instance through which confined sandboxes reach what their policies name.
 GATEWAY_NAME = "gateway"
 NO_GATEWAY = "there is no gateway on this server, or in this project of it: the role pixels.sandbox.gateway builds one"
@@ -28,7 +30,10 @@ KEY_HARDENING = "hardening"
 #: The image as the user wrote it, and what a clone was copied from as C(name) or C(name:label).
 KEY_IMAGE = "image"
 KEY_SOURCE = "source"
+#: The base that a clone comes from or a build belongs to, the fingerprint of that, and the name of the very build.
 KEY_BASE = "base"
+KEY_LINEAGE = "lineage"
+KEY_BUILD = "build"
 #: Its value is the time at which the creation began, a slash, and a random word that no other creation has.
 KEY_UNFINISHED = "unfinished"
 KEY_PROTECTED = "protected"
@@ -110,6 +115,7 @@ class Instance:
 
     name is bare; kind is None for an instance that is not ours. keys holds our own keys without their
     prefix. hardening is what is in force by the configuration: the asked level, or "custom" when the keys of that level do not hold.
+    image_fingerprint is that of the image which its disk began as, and used_at when it was started for the last time.
     wire is the link to the gateway that a confined sandbox hangs on, and ways_out is what in its configuration leads around it.
     restart_required says that a running instance was changed in a way that its next start brings.
     revision is the server's token for optimistic concurrency.
@@ -136,8 +142,10 @@ class Instance:
     location: str | None = None
     project: str | None = None
     image: str | None = None
+    image_fingerprint: str | None = None
     addresses: tuple[str, ...] = ()
     created_at: datetime | None = None
+    used_at: datetime | None = None
     restart_required: bool = False
     revision: str = ""
 
@@ -195,18 +203,25 @@ class ImageSource:
 
 @dataclass(frozen=True)
 class CloneSource:
-    """An instance (bare name), or one of its checkpoints, that a new sandbox is copied from."""
+    """An instance (bare name), or one of its checkpoints, that a new sandbox is copied from.
 
-    instance: str
+    base is the name of the base that the instance was published for; in a wish it is all there is.
+    """
+
+    instance: str = ""
     label: str | None = None
+    base: str | None = None
 
 
 @dataclass(frozen=True)
 class InstanceSpec:
-    """A sandbox to be made. None leaves a choice to the profiles, the source of a clone, or the server."""
+    """An instance to be made. None leaves a choice to the profiles, the source of a clone, or the server.
+
+    Without an origin it is one without a disk's content, which costs nothing, never starts and has nothing but its keys.
+    """
 
     name: str
-    origin: ImageSource | CloneSource
+    origin: ImageSource | CloneSource | None
     keys: Mapping[str, str]
     type: str = "container"
     limits: Limits = Limits()

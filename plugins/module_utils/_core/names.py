@@ -6,18 +6,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import ConfigError
 
 PREFIX = "px-"
 #: Names that other parts of the collection give to their own instances.
 RESERVED = ("gateway",)
-RESERVED_PREFIXES = ("base-", "build-")
+ANCHOR, BUILD = "base-", "build-"
+RESERVED_PREFIXES = (ANCHOR, BUILD)
 #: Incus allows 63 characters for an instance, and three of them are the prefix.
 NAME_LENGTH = 63 - len(PREFIX)
+#: Leaves room for what builds have in front and behind.
+BASE_LENGTH = 36
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
+#: How the name of a finished build ends.
+_BUILT = re.compile(r"-[0-9a-f]{12}(-[0-9]+)?$")
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,61}")
 _KEY = re.compile(r"[a-z0-9](?:[a-z0-9_.-]{0,61}[a-z0-9])?")
 _ENV = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -51,6 +56,45 @@ def sandbox_names(given: Sequence[str]) -> tuple[str, ...]:
     if twice:
         raise ConfigError(f"name has {', '.join(twice)} more than once")
     return wanted
+
+
+def base_name(name: str) -> str:
+    """Return the name of a base, or raise ConfigError when it is illegal."""
+    short = bare(name).removeprefix(ANCHOR)
+    if not _NAME.fullmatch(short) or len(short) > BASE_LENGTH or _BUILT.search(short):
+        raise ConfigError(
+            f"base {name!r} is not legal: up to {BASE_LENGTH} lower-case letters, digits and inner hyphens, and no end like that of a build"
+        )
+    return short
+
+
+def guest_name(name: str) -> str:
+    """Return the bare name of what can be entered: a sandbox, a gateway, or a builder of a base. Raises ConfigError for others."""
+    short = bare(name)
+    if short in RESERVED:
+        return short
+    if short.startswith(BUILD):
+        return builder_name(base_name(short.removeprefix(BUILD)))
+    return sandbox_name(name)
+
+
+def anchor_name(base: str) -> str:
+    """Return the name of the instance that says which build of a base is the published one."""
+    return ANCHOR + base
+
+
+def builder_name(base: str) -> str:
+    """Return the name of the instance in which a base is being built: there is one at a time."""
+    return BUILD + base
+
+
+def build_name(base: str, fingerprint: str, taken: Collection[str]) -> str:
+    """Return the name of a finished build that is not taken: one with the same fingerprint may be there from before."""
+    stem = f"{BUILD}{base}-{fingerprint[:12]}"
+    number = 1
+    while (name := stem if number == 1 else f"{stem}-{number}") in taken:
+        number += 1
+    return name
 
 
 def session_name(name: str) -> str:

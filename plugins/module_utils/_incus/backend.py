@@ -205,6 +205,19 @@ class IncusBackend(Backend):
                 record, etag = self._fetch(instance.name)
         raise Conflict(f"{instance.name} keeps being changed by somebody else", 412, "PUT", self._path(instance.name))
 
+    def rename_instance(self, name: str, new_name: str, deadline: Deadline) -> None:
+        """Give a stopped instance another name."""
+        path, body = self._path(name), {"name": names.server_name(new_name)}
+        try:
+            self._client.run("POST", path, body, deadline, f"rename {name} to {new_name}")
+        except ApiError as exc:
+            # neither a name that is taken nor an instance that is gone has a number of its own among the answers
+            if self._client.find(path) is None:
+                raise NotFound(f"{name} is not there", 404, "POST", path) from exc
+            if self._client.find(self._path(new_name)) is not None:
+                raise Conflict(f"the name {new_name} is taken", 409, "POST", path) from exc
+            raise
+
     def set_power(self, name: str, action: str, deadline: Deadline, force: bool = False) -> None:
         """Do start, stop, restart, freeze or unfreeze."""
         if action in ("start", "restart"):
@@ -470,11 +483,14 @@ class IncusBackend(Backend):
             if there and there.keys.get(KEY_UNFINISHED) != spec.keys[KEY_UNFINISHED]:
                 raise Conflict(f"the name {spec.name} is taken", 409, exc.method, exc.path) from exc
             # where the image or the checkpoint is missing, that is the better answer
-            self.check_origin(spec.origin)
+            if spec.origin is not None:
+                self.check_origin(spec.origin)
             raise
 
     @staticmethod
-    def _source(origin: ImageSource | CloneSource) -> Record:
+    def _source(origin: ImageSource | CloneSource | None) -> Record:
+        if origin is None:
+            return {"type": "none"}
         if isinstance(origin, CloneSource):
             source = names.server_name(origin.instance)
             return {

@@ -39,6 +39,11 @@ def new_shape(client: Client, spec: InstanceSpec) -> Record:
 
     Raises ConfigError, naming what there is, for a source, profile, pool or network that is not there.
     """
+    if spec.origin is None:
+        keys = {f"{wire.KEYS}{key}": value for key, value in spec.keys.items()}
+        given_pool = _root(_given(client, ["default"])[1]).get("pool")
+        root = {"type": "disk", "path": "/", "pool": pool_for(client, spec.pool or given_pool)}
+        return {"config": keys, "devices": {wire.ROOT: root}, "profiles": []}
     source: Record = {"config": {}, "devices": {}, "profiles": ["default"]}
     if isinstance(spec.origin, CloneSource):
         found = client.find(f"/1.0/instances/{server_name(spec.origin.instance)}")

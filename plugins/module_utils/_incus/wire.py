@@ -89,8 +89,10 @@ def instance_from_wire(record: Mapping[str, Any], project: str) -> Instance:
         location=record.get("location") or None,
         project=project,
         image=config.get("image.description") or config.get("volatile.base_image"),
+        image_fingerprint=config.get("volatile.base_image"),
         addresses=addresses_from_wire(record.get("state"), nic_name),
         created_at=time_from_wire(record.get("created_at")),
+        used_at=time_from_wire(record.get("last_used_at")),
         restart_required=status == RUNNING and config.get(RESTART_AFTER) == record.get("last_used_at", ""),
         revision=revision(record),
     )

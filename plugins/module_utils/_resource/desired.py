@@ -14,7 +14,13 @@ from typing import Any
 
 from ansible_collections.pixels.sandbox.plugins.module_utils._core import names, units
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import ConfigError
-from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import CloneSource, Limits, Mount, Published
+from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import (
+    BASE,
+    CloneSource,
+    Limits,
+    Mount,
+    Published,
+)
 from ansible_collections.pixels.sandbox.plugins.module_utils._resource.egress import Wish, wish_from
 
 DEFAULT_IMAGE = "ubuntu/24.04"
@@ -127,12 +133,12 @@ def desired_from(params: Mapping[str, Any]) -> Desired:
 
 
 def clone_source(text: str | None) -> CloneSource | None:
-    """Return what C(clone_from) names: an instance, or one of its checkpoints after a colon."""
+    """Return what C(clone_from) names: an instance, one of its checkpoints after a colon, or a base."""
     if text is None:
         return None
     instance, colon, label = text.partition(":")
-    if instance == "base" and colon:
-        raise ConfigError(f"clone_from {text!r}: bases are not there yet; name a sandbox, or sandbox:checkpoint")
+    if instance == BASE and colon:
+        return CloneSource(base=names.base_name(label))
     if colon:
         names.checkpoint_label(label, "clone_from: checkpoint")
     return CloneSource(names.sandbox_name(instance), label if colon else None)

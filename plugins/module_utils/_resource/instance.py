@@ -18,18 +18,21 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import
     ApiError,
     ConfigError,
     Conflict,
-    DeadlineExceeded,
     OperationFailed,
     PixelsError,
     Unsupported,
 )
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import (
+    BASE,
     FROZEN,
+    KEY_BASE,
+    KEY_BUILD,
     KEY_EGRESS,
     KEY_EXPIRES,
     KEY_HARDENING,
     KEY_IMAGE,
     KEY_KIND,
+    KEY_LINEAGE,
     KEY_OWNER,
     KEY_PROTECTED,
     KEY_SOURCE,
@@ -41,7 +44,6 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import 
     SANDBOX,
     STOPPED,
     CloneSource,
-    ExecRequest,
     ImageSource,
     Instance,
     InstanceChange,
@@ -51,6 +53,7 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import 
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.plan import Phase, Plan, Step, Work
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.policy import Policy
 from ansible_collections.pixels.sandbox.plugins.module_utils._resource import power
+from ansible_collections.pixels.sandbox.plugins.module_utils._resource.base import published_build
 from ansible_collections.pixels.sandbox.plugins.module_utils._resource.desired import (
     DEFAULT_IMAGE,
     DEFAULT_LIMITS,
@@ -73,12 +76,11 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._resource.ownership
 #: How long an unfinished sandbox that the server does not work at is left to the run that may be making it.
 GRACE_SECONDS = 20.0
 _POLL_SECONDS = 0.2
+#: Keys that tell where a disk comes from: a clone has those of its source.
+_OF_ORIGIN = (KEY_IMAGE, KEY_BASE, KEY_LINEAGE, KEY_BUILD)
 #: What the role session puts into a guest, and the session that a person enters.
 PX_SESSION = "/usr/local/bin/px-session"
 SESSION_COMMAND = (PX_SESSION, "attach", "console")
-#: Waits for systemd to have started everything; a guest without it is ready when it can run a command.
-_BOOTED = "if [ -d /run/systemd/system ]; then systemctl is-system-running --wait; else echo running; fi"
-
 Clock = Callable[[], datetime]
 
 
@@ -127,6 +129,9 @@ def instance_record(instance: Instance) -> dict[str, object]:
         "image": instance.keys.get(KEY_IMAGE),
         "image_description": instance.image,
         "clone_from": instance.keys.get(KEY_SOURCE),
+        "base": instance.keys.get(KEY_BASE),
+        "base_build": instance.keys.get(KEY_BUILD),
+        "base_fingerprint": instance.keys.get(KEY_LINEAGE),
         "pool": instance.pool,
         "location": instance.location,
         "project": instance.project,
@@ -328,11 +333,10 @@ class _Context:
         origin: ImageSource | CloneSource
         limits, hardening, kind = desired.limits, desired.hardening, desired.type
         if desired.clone:
-            origin = desired.clone
-            source = self._source(origin)
+            source = self._source(desired.clone)
+            origin = replace(desired.clone, instance=source.name)
             keys[KEY_SOURCE] = clone_text(origin)
-            if KEY_IMAGE in source.keys:
-                keys[KEY_IMAGE] = source.keys[KEY_IMAGE]
+            keys.update({key: source.keys[key] for key in _OF_ORIGIN if key in source.keys})
             inherited = source.keys.get(KEY_HARDENING, "standard")
             hardening = keys[KEY_HARDENING] = desired.hardening or inherited
             limits = _filled(limits, source.limits)
@@ -367,6 +371,9 @@ class _Context:
         """Return what the clones of this task come from; it is asked for once."""
         if self._seen_source:
             return self._seen_source
+        if origin.base:
+            self._seen_source = published_build(self.backend, origin.base)
+            return self._seen_source
         name = origin.instance
         source = self.backend.get_instance(name)
         if source is None:
@@ -380,18 +387,7 @@ class _Context:
 
     @cached_property
     def _image(self) -> ImageSource:
-        text = self.desired.image or DEFAULT_IMAGE
-        remote, colon, rest = text.partition(":")
-        if colon and remote == "local":
-            origin = ImageSource(rest)
-            self.backend.check_origin(origin)
-            return origin
-        if colon and remote == "images":
-            return ImageSource(rest, self.desired.image_server)
-        if colon:
-            raise ConfigError(f"image {text!r}: the remote {remote!r} is not known; local: and images: are")
-        known = {alias for image in self.backend.list_images() for alias in (*image.aliases, image.fingerprint)}
-        return ImageSource(text, None if text in known else self.desired.image_server)
+        return image_source(self.backend, self.desired.image or DEFAULT_IMAGE, self.desired.image_server)
 
     def _make(self, spec: InstanceSpec, wanted: Policy, deadline: Deadline) -> None:
         """Make the sandbox, or let the run finish that is making it, or clear away what a killed one left."""
@@ -400,20 +396,12 @@ class _Context:
         while True:
             found = self.backend.get_instance(spec.name)
             if found is None:
-                # it is on its wire before it is there: it never boots on anything else
-                wire = self.enforcer.wire_for(spec.name, wanted, deadline)
-                try:
-                    self.backend.create_instance(replace(spec, wire=wire), deadline)
-                except Conflict:
-                    # two runs at once on one name: the other one was faster
-                    self.enforcer.drop(spec.name, wire, deadline)
-                    deadline.pause(_POLL_SECONDS, f"create {spec.name}")
-                    continue
-                except PixelsError:
-                    if self.backend.get_instance(spec.name) is None:
-                        self.enforcer.drop(spec.name, wire, deadline)
-                    raise
-                return
+                left = self._create_once(spec, wanted, deadline)
+                if left is None:
+                    return
+                spec = left
+                deadline.pause(_POLL_SECONDS, f"create {spec.name}")
+                continue
             refuse_foreign(found)
             if not found.unfinished:
                 return
@@ -428,6 +416,33 @@ class _Context:
                 self.enforcer.drop(spec.name, found.wire, deadline)
             else:
                 deadline.pause(_POLL_SECONDS, f"{spec.name} is being made by another run")
+
+    def _create_once(self, spec: InstanceSpec, wanted: Policy, deadline: Deadline) -> InstanceSpec | None:
+        """Make the sandbox; return what is to be tried next where another run was faster, or the base was switched meanwhile."""
+        # it is on its wire before it is there: it never boots on anything else
+        wire = self.enforcer.wire_for(spec.name, wanted, deadline)
+        try:
+            self.backend.create_instance(replace(spec, wire=wire), deadline)
+        except Conflict:
+            self.enforcer.drop(spec.name, wire, deadline)
+            return spec
+        except PixelsError:
+            if self.backend.get_instance(spec.name) is None:
+                self.enforcer.drop(spec.name, wire, deadline)
+            moved = self._moved(spec)
+            if moved is None:
+                raise
+            return moved
+        return None
+
+    def _moved(self, spec: InstanceSpec) -> InstanceSpec | None:
+        """Return what to make where the build of a base went between the look and the copy, since another one is published now."""
+        origin = spec.origin
+        if not isinstance(origin, CloneSource) or not origin.base or self.backend.get_instance(origin.instance):
+            return None
+        source = published_build(self.backend, origin.base)
+        keys = {**spec.keys, **{key: source.keys[key] for key in _OF_ORIGIN if key in source.keys}}
+        return replace(spec, origin=replace(origin, instance=source.name), keys=keys)
 
     # -- converge
 
@@ -597,7 +612,14 @@ class _Context:
             return []
         steps = [Step(f"wait for an address of {name}", lambda: self._await_address(name, deadline), phase, False)]
         if wait_for == "ready":
-            steps.append(Step(f"wait for {name} to be ready", lambda: self._await_ready(name, deadline), phase, False))
+            steps.append(
+                Step(
+                    f"wait for {name} to be ready",
+                    lambda: power.await_ready(self.backend, name, deadline),
+                    phase,
+                    False,
+                )
+            )
         return steps
 
     def _await_address(self, name: str, deadline: Deadline) -> None:
@@ -609,20 +631,29 @@ class _Context:
                 return
             deadline.pause(_POLL_SECONDS, f"{name} has no address")
 
-    def _await_ready(self, name: str, deadline: Deadline) -> None:
-        result = self.backend.execute(name, ExecRequest(("/bin/sh", "-c", _BOOTED), cwd="/"), deadline)
-        state = result.stdout.decode("utf-8", "replace").strip()
-        if result.timed_out:
-            raise DeadlineExceeded(f"{name} has not finished its start after {deadline.seconds:g} s")
-        if state not in ("running", "degraded"):
-            raise OperationFailed(f"{name} did not become ready: it says {state or 'nothing'}")
-
     def _deadline(self) -> Deadline:
         return Deadline(self.desired.timeout)
 
 
+def image_source(backend: Backend, text: str, server: str) -> ImageSource:
+    """Return where an image comes from that is written as Incus writes it; ConfigError where it is missing."""
+    remote, colon, rest = text.partition(":")
+    if colon and remote == "local":
+        origin = ImageSource(rest)
+        backend.check_origin(origin)
+        return origin
+    if colon and remote == "images":
+        return ImageSource(rest, server)
+    if colon:
+        raise ConfigError(f"image {text!r}: the remote {remote!r} is not known; local: and images: are")
+    known = {alias for image in backend.list_images() for alias in (*image.aliases, image.fingerprint)}
+    return ImageSource(text, None if text in known else server)
+
+
 def clone_text(clone: CloneSource) -> str:
     """Return the source of a clone as users write it."""
+    if clone.base:
+        return f"{BASE}:{clone.base}"
     return f"{clone.instance}:{clone.label}" if clone.label else clone.instance
 
 

@@ -13,11 +13,15 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import
     NotFound,
     OperationFailed,
 )
-from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import RUNNING, STOPPED
+from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import RUNNING, STOPPED, ExecRequest
 
 #: How long a guest may take to shut down; those that have just installed packages need it.
 GRACEFUL_SECONDS = 120.0
 _FORCED_SECONDS = 30.0
+
+
+#: Waits for systemd to have started everything; a guest without it is ready when it can run a command.
+_BOOTED = "if [ -d /run/systemd/system ]; then systemctl is-system-running --wait; else echo running; fi"
 
 
 def start(backend: Backend, name: str, deadline: Deadline) -> None:
@@ -28,6 +32,16 @@ def start(backend: Backend, name: str, deadline: Deadline) -> None:
         found = backend.get_instance(name)
         if found is None or found.status != RUNNING:
             raise
+
+
+def await_ready(backend: Backend, name: str, deadline: Deadline) -> None:
+    """Wait until a running guest has finished its start."""
+    result = backend.execute(name, ExecRequest(("/bin/sh", "-c", _BOOTED), cwd="/"), deadline)
+    state = result.stdout.decode("utf-8", "replace").strip()
+    if result.timed_out:
+        raise DeadlineExceeded(f"{name} has not finished its start after {deadline.seconds:g} s")
+    if state not in ("running", "degraded"):
+        raise OperationFailed(f"{name} did not become ready: it says {state or 'nothing'}")
 
 
 def stop(backend: Backend, name: str, deadline: Deadline, force: bool) -> None:

@@ -557,6 +557,58 @@ def test_drivers_that_keep_newer_checkpoints_lose_none(place: Place) -> None:
     assert place.backend.lost_by_restore(made, "a") == ()
 
 
+# -- what bases are made of
+
+
+def empty(name: str, owner: str = "") -> InstanceSpec:
+    """Return an instance without content."""
+    return InstanceSpec(name, None, {KEY_KIND: "base", KEY_OWNER: owner, KEY_UNFINISHED: secrets.token_hex(8)})
+
+
+def test_an_instance_without_content_has_nothing_but_its_keys(place: Place) -> None:
+    place.backend.create_instance(empty("base-one"), Deadline(SECONDS))
+    made = place.get("base-one")
+    assert (made.kind, made.status, made.network, made.profiles) == ("base", "stopped", None, ())
+    assert made.pool
+    assert not made.unfinished
+    with pytest.raises(Conflict):
+        place.backend.create_instance(empty("base-one", "another"), Deadline(SECONDS))
+    assert place.get("base-one") == made
+
+
+def test_an_instance_keeps_disk_and_keys_under_another_name(place: Place) -> None:
+    before = place.make("build-one", keys={"lineage": "abc"})
+    place.write("build-one", "/root/it", "text")
+    place.backend.rename_instance("build-one", "build-one-abc", Deadline(SECONDS))
+    assert place.backend.get_instance("build-one") is None
+    after = place.get("build-one-abc")
+    assert after == replace(before, name=after.name, server_name=after.server_name)
+    assert place.text("build-one-abc", "/root/it") == "text"
+
+
+def test_a_name_that_is_taken_or_an_instance_that_is_gone_cannot_be_renamed(place: Place) -> None:
+    place.make("one")
+    place.make("two")
+    with pytest.raises(Conflict):
+        place.backend.rename_instance("one", "two", Deadline(SECONDS))
+    with pytest.raises(NotFound):
+        place.backend.rename_instance("three", "four", Deadline(SECONDS))
+    assert {found.name for found in place.backend.list_instances()} == {"one", "two"}
+
+
+def test_an_instance_tells_its_image_and_its_last_start(place: Place) -> None:
+    made = place.make("one")
+    assert made.image_fingerprint in {image.fingerprint for image in place.backend.list_images()}
+    place.backend.set_power("one", "start", Deadline(SECONDS))
+    place.backend.set_power("one", "stop", Deadline(SECONDS), force=True)
+    after = place.get("one")
+    assert after.used_at is not None
+    assert made.used_at is not None
+    assert after.used_at > made.used_at
+    copy = place.make("two", CloneSource("one"))
+    assert copy.image_fingerprint == made.image_fingerprint
+
+
 # -- files
 
 

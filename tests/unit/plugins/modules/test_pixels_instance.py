@@ -152,7 +152,7 @@ def test_a_success_that_cannot_be_read_back_is_a_failure_that_says_so(server: Fa
         ({"labels": {"a": "1\n2"}}, "labels: a"),
         ({"mounts": [{"source": "/etc", "path": "/data"}]}, "mounts: source '/etc' belongs to the system"),
         ({"mounts": [{"source": "/srv/a", "path": "/usr/bin"}]}, "mounts: path '/usr/bin' belongs to the system"),
-        ({"clone_from": "base:py"}, "bases are not there yet"),
+        ({"clone_from": "base:Py"}, "base 'Py' is not legal"),
         ({"clone_from": "dev:../x"}, "checkpoint '../x' is not legal"),
         ({"timeout": 0}, "timeout 0"),
         ({"max_parallel": 0}, "max_parallel 0"),

@@ -147,7 +147,7 @@ def test_a_wire_is_the_lowest_free_number_and_the_number_is_the_subnet() -> None
 def test_of_two_controllers_one_takes_the_next_number() -> None:
     site = Site()
     site.poison = {"pxe-0000"}
-    assert site.gateway().make_wire("a", soon()) == "pxe-0000"
+    assert site.gateway().make_wire("a", soon()) == "pxe-0001"
 
 
 def test_an_interface_that_goes_meanwhile_is_no_reason_to_fail() -> None:

@@ -83,7 +83,7 @@ def test_options_are_understood(options: dict[str, Any], field: str, value: obje
         ({"disk": "50%"}, "disk '50%' is not a size"),
         ({"cpu": 0}, "cpu 0 is not above zero"),
         ({"processes": -5}, "processes -5 is not above zero"),
-        ({"clone_from": "base:dev"}, "bases are not there yet"),
+        ({"clone_from": "base:Dev"}, "base 'Dev' is not legal"),
         ({"clone_from": "dev:"}, "checkpoint '' is not legal"),
         ({"clone_from": "dev:../x"}, "is not legal"),
         ({"clone_from": "gateway"}, "is reserved"),
