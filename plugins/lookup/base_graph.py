@@ -46,7 +46,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ansible.errors import AnsibleError
 from ansible.playbook.role.definition import RoleDefinition
@@ -107,11 +107,11 @@ class LookupModule(LookupBase):
 
     def _variables(self, content: list[Role]) -> dict[str, str]:
         """Return fingerprints of the settings of roles: they may hold what nobody is to see."""
-        assert self._templar is not None
+        templar = cast(Any, self._templar)
         stems = tuple(f"{other.short_name}_" for other in content)
         return {
             name: hashlib.sha256(
-                json.dumps(self._templar.template(self._settings[name]), sort_keys=True, default=str).encode()
+                json.dumps(templar.template(self._settings[name]), sort_keys=True, default=str).encode()
             ).hexdigest()
             for name in sorted(self._settings)
             if name.startswith(stems)
@@ -125,8 +125,7 @@ class LookupModule(LookupBase):
 
     def load(self, path: Path) -> dict[str, Any]:
         """Return what a file of YAML has, nothing for one that is not there."""
-        assert self._loader is not None
-        return dict(self._loader.load_from_file(str(path)) or {}) if path.exists() else {}
+        return dict(cast(Any, self._loader).load_from_file(str(path)) or {}) if path.exists() else {}
 
 
 class Role:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ansible_collections.pixels.sandbox.plugins.module_utils._backend.base import Backend
 from ansible_collections.pixels.sandbox.plugins.module_utils._core import lineage, names, units
@@ -346,11 +346,10 @@ class _Planner:
         if not self._lease():
             # another run has just built what is wanted
             return
-        assert self.definition is not None
         with self._recording():
             with self._beating():
                 build.boot(self.backend, self.builder, self.deadline)
-                self.log = build.fill(self.backend, self.builder, self.definition, self.deadline)
+                self.log = build.fill(self.backend, self.builder, cast(Definition, self.definition), self.deadline)
                 self._clean()
             self._publish()
 
@@ -473,8 +472,7 @@ class _Planner:
     def _origin(self) -> tuple[ImageSource | CloneSource, dict[str, str]]:
         definition = self.definition
         if definition is None:
-            published = self.state.published
-            assert published is not None
+            published = cast(Instance, self.state.published)
             kept = (KEY_DEFINITION, KEY_FROM, KEY_PARENT, KEY_IMAGE)
             keys = {key: value for key, value in published.keys.items() if key in kept}
             return CloneSource(published.name), {**keys, KEY_MUTATED: "true"}

@@ -190,8 +190,9 @@ class Battery:
         self._root(INSIDE, ("sh", "-c", script))
 
     def _change_mac(self, spot: Spot) -> None:
-        # the lease belongs to the MAC of before: an address that is kept by hand is what an attacker would have
+        # the lease belongs to the MAC of before: an attacker keeps address and resolver by hand
         script = (
+            f"rm -f /etc/resolv.conf; echo nameserver {spot.router} > /etc/resolv.conf; "
             "systemctl stop systemd-networkd.socket systemd-networkd; ip link set eth0 address 02:00:5e:00:53:07; "
             f"ip addr replace {spot.address}/24 dev eth0; ip route replace default via {spot.router}; ip neigh flush dev eth0; true"
         )

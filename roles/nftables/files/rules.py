@@ -85,7 +85,7 @@ def _check_targets(rules: Mapping[str, Any]) -> None:
 
 def _check_ports(table: str, entries: Mapping[str, Any]) -> None:
     for port in (port for ports in entries.values() for port in ports):
-        if type(port) is not int or not 0 < port < 65536:
+        if isinstance(port, bool) or not isinstance(port, int) or not 0 < port < 65536:
             raise ValueError(f"{port!r} of {table} is no port")
 
 
