@@ -340,23 +340,19 @@ class Gateway:
         )
 
     def _create_network(self, body: Record) -> bool:
-        """Create a network; False where another controller was faster.
+        """Create a network; False where another controller was faster."""
 
-        The server looks at all interfaces, and fails when one goes meanwhile, as those of sandboxes that are stopped do.
-        """
-        for turn in range(_TRIES):
+        def create() -> bool:
             try:
                 self._client.request("POST", NETWORKS, json=body)
             except ApiError:
                 # the API has no number of its own for a name that is taken
-                if self._client.find(f"{NETWORKS}/{body['name']}") is not None:
-                    return False
-                if turn == _TRIES - 1:
+                if self._client.find(f"{NETWORKS}/{body['name']}") is None:
                     raise
-                Deadline(1).pause(0.1, "create again")
-            else:
-                return True
-        return False
+                return False
+            return True
+
+        return _insisting(create)
 
     def drop_wire(self, name: str, wire_name: str, deadline: Deadline) -> None:
         """Remove a wire of the sandbox, and its leg first."""
@@ -372,20 +368,17 @@ class Gateway:
             self._delete_network(wire_name)
 
     def _delete_network(self, name: str) -> None:
-        """Delete a network, one after the other: the server looks at all interfaces, and fails when another one goes meanwhile."""
+        """Delete a network, one after the other, as each takes interfaces away; one that is gone is success."""
+
+        def delete() -> bool:
+            try:
+                self._client.request("DELETE", f"{NETWORKS}/{name}")
+            except NotFound:
+                return False
+            return True
+
         with self._deletion:
-            for turn in range(_TRIES):
-                try:
-                    self._client.request("DELETE", f"{NETWORKS}/{name}")
-                except NotFound:
-                    return
-                except ApiError:
-                    # another controller may be at it
-                    if turn == _TRIES - 1:
-                        raise
-                    Deadline(1).pause(0.1, "delete again")
-                else:
-                    return
+            _insisting(delete)
 
     def connect(self, wire_name: str, rules: Rules, deadline: Deadline) -> None:
         """Have the gateway enforce rules on a wire."""
@@ -532,6 +525,19 @@ def _users(network: Record) -> set[str]:
     """Return the instances that hang on a network beside the gateway."""
     paths = [path.split("?")[0] for path in network.get("used_by") or ()]
     return {path.rsplit("/", 1)[-1] for path in paths} - {names.server_name(GATEWAY_NAME)}
+
+
+def _insisting(work: Callable[[], bool]) -> bool:
+    """Create or delete a network: the server looks at all interfaces, and fails when one of anybody goes meanwhile."""
+    tries = _TRIES
+    while True:
+        try:
+            return work()
+        except ApiError:
+            tries -= 1
+            if not tries:
+                raise
+            Deadline(1).pause(0.1, "try again")
 
 
 def _leg_device(name: str) -> dict[str, str]:
