@@ -150,11 +150,28 @@ class Enforcer:
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
+        self._said: dict[str, GuestState] = {}
 
     @cached_property
     def state(self) -> GatewayState | None:
         """What the gateway enforced when the task began."""
         return self.backend.gateway_state()
+
+    @cached_property
+    def _hindrance(self) -> str:
+        """Why the gateway cannot confine anything, empty where it can; asked once, for however many sandboxes."""
+        self.backend.check_egress_permitted()
+        if self.state is None:
+            return NO_GATEWAY
+        if not self.state.known or self.state.problems:
+            return f"{'; '.join(self.state.problems)}: run the role pixels.sandbox.gateway"
+        return ""
+
+    def said(self, found: Instance) -> GuestState:
+        """Return what a sandbox said that it enforces when the task began."""
+        if found.name not in self._said:
+            self._said[found.name] = guest.state(self.backend, found)
+        return self._said[found.name]
 
     def check_possible(self, wanted: Policy, found: Instance | None = None) -> None:
         """Raise ConfigError, before anything is changed, where server or sandbox have no way to enforce this.
@@ -165,18 +182,13 @@ class Enforcer:
             guest.check_there(self.backend, found.name)
         if not wanted.at_gateway or wanted.mode == "none":
             return
-        self.backend.check_egress_permitted()
-        if self.state is None:
-            raise ConfigError(f"egress {wanted.mode}: {NO_GATEWAY}")
-        if not self.state.known or self.state.problems:
-            raise ConfigError(
-                f"egress {wanted.mode}: {'; '.join(self.state.problems)}: run the role pixels.sandbox.gateway"
-            )
+        if self._hindrance:
+            raise ConfigError(f"egress {wanted.mode}: {self._hindrance}")
 
     def drift(self, found: Instance, wanted: Policy) -> list[str]:
         """Return in words where what is in force is not what is wanted."""
         state = self.state if wanted.at_gateway and wanted.mode != "none" else None
-        return drift(found, wanted, state, guest.state(self.backend, found) if wanted.in_guest else None)
+        return drift(found, wanted, state, self.said(found) if wanted.in_guest else None)
 
     def wire_for(self, name: str, wanted: Policy, deadline: Deadline) -> str | None:
         """Return a new wire for a sandbox that is made under this policy, None where it needs none."""
@@ -344,7 +356,7 @@ def _plan(enforcer: Enforcer, found: Instance, wish: Wish, seconds: float) -> Pl
     enforcer.check_possible(after, found)
     steps = enforcement_steps(enforcer, found, before, after, Deadline(seconds))
     seen = egress_record(
-        found, enforcer.state if before.confined else None, _said(enforcer.backend, [found]).get(found.name)
+        found, enforcer.state if before.confined else None, enforcer.said(found) if before.in_guest else None
     )
     return Plan(
         found.name, {"egress": policy_record(before)}, {"egress": policy_record(after)}, tuple(steps), seen=seen
