@@ -183,13 +183,15 @@ class Judge:
 
     def fingerprint(self, definition: Definition) -> str:
         """Return the fingerprint that the base would have; ConfigError where its parent is not there."""
-        return definition.fingerprint(self._parent_of(definition).fingerprint if definition.parent else "")
+        parent = self.parent_build(definition).keys.get(KEY_LINEAGE, "") if definition.parent else ""
+        return definition.fingerprint(parent)
 
-    def _parent_of(self, definition: Definition) -> BaseState:
+    def parent_build(self, definition: Definition) -> Instance:
+        """Return the published build of the parent; ConfigError where there is none."""
         parent = self.states.get(str(definition.parent))
         if parent is None or parent.published is None:
             raise ConfigError(f"base {definition.name}: from: its parent {definition.parent} is not built yet")
-        return parent
+        return parent.published
 
     def reasons(self, name: str, wanted: Definition | None) -> list[str]:
         """Return why a base is stale: definition, parent, image, mutated, age; nothing for one without a published build."""

@@ -71,6 +71,7 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._resource.base impo
 from ansible_collections.pixels.sandbox.plugins.module_utils._resource.desired import DEFAULT_IMAGE, DEFAULT_LIMITS
 from ansible_collections.pixels.sandbox.plugins.module_utils._resource.instance import (
     Clock,
+    creation_mark,
     image_source,
     time_text,
     utc_now,
@@ -289,7 +290,11 @@ class _Planner:
     def _built(self) -> Plan:
         if self._is_fresh():
             return self._tidied()
-        return self._plan(self._predicted(), Step(f"build {self.name}{self._why()}", self._build, Phase.CLONE))
+        digest = self.definition.digest if self.definition else None
+        return self._plan(
+            self._predicted(self._fingerprint(), digest),
+            Step(f"build {self.name}{self._why()}", self._build, Phase.CLONE),
+        )
 
     def _open(self) -> Plan:
         builder = self.state.builder
@@ -328,14 +333,14 @@ class _Planner:
             return self.state.fingerprint
         return self.judge.fingerprint(self.definition)
 
-    def _predicted(self) -> dict[str, object]:
-        fingerprint = self._fingerprint()
+    def _predicted(self, fingerprint: str, definition: str | None) -> dict[str, object]:
+        """Return what there will be when a build is published."""
         published = self.state.published
         return {
             "published": names.build_name(self.name, fingerprint, self.state.builds or {}),
             "previous": self._kept([published.name] if published else []),
             "fingerprint": fingerprint,
-            "definition": self.definition.digest if self.definition else None,
+            "definition": definition,
             "builder": None,
         }
 
@@ -438,7 +443,7 @@ class _Planner:
 
     def _make_anchor(self) -> None:
         if self.state.anchor is None:
-            keys = {KEY_KIND: BASE, KEY_UNFINISHED: f"{time_text(self.clock())}/{secrets.token_hex(8)}"}
+            keys = {KEY_KIND: BASE, KEY_UNFINISHED: creation_mark(self.clock())}
             with contextlib.suppress(Conflict):
                 self.backend.create_instance(
                     InstanceSpec(self.anchor, None, keys, pool=self.desired.pool), self.deadline
@@ -455,7 +460,7 @@ class _Planner:
                 KEY_KIND: BUILD,
                 KEY_BASE: self.name,
                 KEY_HARDENING: "standard",
-                KEY_UNFINISHED: f"{time_text(self.clock())}/{secrets.token_hex(8)}",
+                KEY_UNFINISHED: creation_mark(self.clock()),
                 KEY_LINEAGE: self._fingerprint(),
                 **keys,
                 **{key: str(value) for key, value in self._lease_keys().items()},
@@ -482,9 +487,7 @@ class _Planner:
                 KEY_DEFINITION: definition.digest,
                 KEY_IMAGE: image,
             }
-        parent = self.judge.states[definition.parent].published
-        if parent is None:
-            raise ConfigError(f"base {self.name}: from: its parent {definition.parent} is not built yet")
+        parent = self.judge.parent_build(definition)
         return CloneSource(parent.name), {
             KEY_DEFINITION: definition.digest,
             KEY_FROM: definition.parent,
@@ -501,15 +504,7 @@ class _Planner:
                 raise ConfigError(f"base {self.name}: there is no builder to publish; state open makes one")
             return self._plan({})
         self._check_holder(builder)
-        fingerprint = builder.keys.get(KEY_LINEAGE, "")
-        published = self.state.published
-        after = {
-            "published": names.build_name(self.name, fingerprint, self.state.builds or {}),
-            "previous": self._kept([published.name] if published else []),
-            "fingerprint": fingerprint,
-            "definition": builder.keys.get(KEY_DEFINITION),
-            "builder": None,
-        }
+        after = self._predicted(builder.keys.get(KEY_LINEAGE, ""), builder.keys.get(KEY_DEFINITION))
         return self._plan(after, Step(f"publish {self.name}", self._publish_open, Phase.CLONE))
 
     def _check_holder(self, builder: Instance) -> None:

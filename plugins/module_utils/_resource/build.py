@@ -18,7 +18,6 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._resource import po
 #: How much of a script's output is kept with a failed base, in bytes, and how much of it a result has.
 TAIL_BYTES = 4096
 _OUTPUT_BYTES = 2**20
-_POLL_SECONDS = 0.2
 _SCRIPT = "/root/.pixels-build"
 #: What APT does by itself takes this lock, and what is done under it waits for that, and keeps it away.
 _LOCKED = """
@@ -71,13 +70,7 @@ class BuildFailed(OperationFailed):
 def boot(backend: Backend, name: str, deadline: Deadline) -> None:
     """Start a builder and wait until it has an address and has finished its start."""
     power.start(backend, name, deadline)
-    while True:
-        found = backend.get_instance(name)
-        if found is None or found.status == "stopped":
-            raise OperationFailed(f"{name} stopped again right after its start; the server's log of it says why")
-        if found.addresses or not found.network:
-            break
-        deadline.pause(_POLL_SECONDS, f"{name} has no address")
+    power.await_address(lambda: backend.get_instance(name), name, deadline, lambda found: not found.network)
     power.await_ready(backend, name, deadline)
 
 

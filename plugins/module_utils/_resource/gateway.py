@@ -12,7 +12,7 @@ from typing import Any
 from ansible_collections.pixels.sandbox.plugins.module_utils._backend.base import Backend
 from ansible_collections.pixels.sandbox.plugins.module_utils._core import units
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.deadline import Deadline
-from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import ConfigError, OperationFailed
+from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import ConfigError
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import (
     GATEWAY_NAME,
     RUNNING,
@@ -25,8 +25,6 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import 
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.plan import Phase, Plan, Step, Work
 from ansible_collections.pixels.sandbox.plugins.module_utils._resource import power
 from ansible_collections.pixels.sandbox.plugins.module_utils._resource.desired import label_texts
-
-_POLL_SECONDS = 0.2
 
 
 def plan_gateway(backend: Backend, params: Mapping[str, Any]) -> Work:
@@ -73,7 +71,7 @@ def _started(backend: Backend, found: GatewaySite | None, params: Mapping[str, A
         steps.append(Step("restart the gateway", lambda: _restart(backend, deadline), Phase.BOOT))
     elif found is None or found.status != RUNNING:
         steps.append(Step("start the gateway", lambda: power.start(backend, GATEWAY_NAME, deadline), Phase.BOOT))
-    steps.append(Step("wait for the gateway", lambda: _await_address(backend, deadline), Phase.WAIT, False))
+    steps.append(Step("wait for the gateway", lambda: _await(backend, deadline), Phase.WAIT, False))
     after = {**(site_record(found) if found else {}), "status": RUNNING}
     return Plan(GATEWAY_NAME, site_record(found) if found else {}, after, tuple(steps), seen=site_record(found))
 
@@ -83,14 +81,8 @@ def _restart(backend: Backend, deadline: Deadline) -> None:
     power.start(backend, GATEWAY_NAME, deadline)
 
 
-def _await_address(backend: Backend, deadline: Deadline) -> None:
-    while True:
-        found = backend.get_instance(GATEWAY_NAME)
-        if found is None or found.status == STOPPED:
-            raise OperationFailed("the gateway stopped again right after its start; the server's log of it says why")
-        if found.addresses:
-            return
-        deadline.pause(_POLL_SECONDS, "the gateway has no address")
+def _await(backend: Backend, deadline: Deadline) -> None:
+    power.await_address(lambda: backend.get_instance(GATEWAY_NAME), "the gateway", deadline)
 
 
 def _spec(params: Mapping[str, Any]) -> GatewaySpec:

@@ -18,7 +18,6 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import
     ApiError,
     ConfigError,
     Conflict,
-    OperationFailed,
     PixelsError,
     Unsupported,
 )
@@ -87,6 +86,11 @@ Clock = Callable[[], datetime]
 def utc_now() -> datetime:
     """Return the time of the controller."""
     return datetime.now(timezone.utc)
+
+
+def creation_mark(now: datetime) -> str:
+    """Return what an instance carries until its creation has ended: when that began, and a word that no other creation has."""
+    return f"{time_text(now)}/{secrets.token_hex(8)}"
 
 
 def time_text(moment: datetime | None) -> str | None:
@@ -320,7 +324,7 @@ class _Context:
         keys = {
             KEY_KIND: SANDBOX,
             KEY_HARDENING: desired.hardening or "standard",
-            KEY_UNFINISHED: f"{time_text(now)}/{secrets.token_hex(8)}",
+            KEY_UNFINISHED: creation_mark(now),
             **{f"{LABEL_PREFIX}{key}": value for key, value in (desired.labels or {}).items()},
         }
         if wanted.confined:
@@ -623,13 +627,7 @@ class _Context:
         return steps
 
     def _await_address(self, name: str, deadline: Deadline) -> None:
-        while True:
-            found = owned(self.backend, name)
-            if found.status == STOPPED:
-                raise OperationFailed(f"{name} stopped again right after its start; the server's log of it says why")
-            if found.addresses or found.wire == NO_WIRE:
-                return
-            deadline.pause(_POLL_SECONDS, f"{name} has no address")
+        power.await_address(lambda: owned(self.backend, name), name, deadline, lambda found: found.wire == NO_WIRE)
 
     def _deadline(self) -> Deadline:
         return Deadline(self.desired.timeout)

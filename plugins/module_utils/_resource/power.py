@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ansible_collections.pixels.sandbox.plugins.module_utils._backend.base import Backend
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.deadline import Deadline
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import (
@@ -13,13 +15,12 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import
     NotFound,
     OperationFailed,
 )
-from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import RUNNING, STOPPED, ExecRequest
+from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import RUNNING, STOPPED, ExecRequest, Instance
 
 #: How long a guest may take to shut down; those that have just installed packages need it.
 GRACEFUL_SECONDS = 120.0
 _FORCED_SECONDS = 30.0
-
-
+_POLL_SECONDS = 0.2
 #: Waits for systemd to have started everything; a guest without it is ready when it can run a command.
 _BOOTED = "if [ -d /run/systemd/system ]; then systemctl is-system-running --wait; else echo running; fi"
 
@@ -32,6 +33,22 @@ def start(backend: Backend, name: str, deadline: Deadline) -> None:
         found = backend.get_instance(name)
         if found is None or found.status != RUNNING:
             raise
+
+
+def await_address(
+    look: Callable[[], Instance | None],
+    what: str,
+    deadline: Deadline,
+    gets_none: Callable[[Instance], bool] = lambda _found: False,
+) -> None:
+    """Wait until an instance that was started has an address; look reads it, and gets_none says of it that it never has one."""
+    while True:
+        found = look()
+        if found is None or found.status == STOPPED:
+            raise OperationFailed(f"{what} stopped again right after its start; the server's log of it says why")
+        if found.addresses or gets_none(found):
+            return
+        deadline.pause(_POLL_SECONDS, f"{what} has no address")
 
 
 def await_ready(backend: Backend, name: str, deadline: Deadline) -> None:
