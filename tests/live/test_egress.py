@@ -21,36 +21,24 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.deadline impo
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import ConfigError, PixelsError
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import (
     ExecRequest,
-    Instance,
     InstanceChange,
 )
-from ansible_collections.pixels.sandbox.plugins.module_utils._core.plan import Plan, apply
+from ansible_collections.pixels.sandbox.plugins.module_utils._core.plan import apply
 from ansible_collections.pixels.sandbox.plugins.module_utils._incus.backend import IncusBackend
 from ansible_collections.pixels.sandbox.plugins.module_utils._resource.checkpoint import (
     desired_checkpoint,
     plan_checkpoint,
 )
-from ansible_collections.pixels.sandbox.plugins.module_utils._resource.egress import list_egress, plan_egress
+from ansible_collections.pixels.sandbox.plugins.module_utils._resource.egress import list_egress
 from ansible_collections.pixels.sandbox.plugins.module_utils._resource.verify import in_force
 from support import live
 from support.internet import EVIL, GOOD, RESOLVER, Internet, internet
+from support.policies import egress, found
 
 pytestmark = live.needs_incus
 
 ATTACK = Path(__file__).parents[2] / "roles/verify_egress/files/attack.py"
 ALLOW = ["good.example.test", "git.example.test:22,443", "*.wild.example.test"]
-OPTIONS: dict[str, Any] = {
-    "mode": None,
-    "allow": None,
-    "allow_add": None,
-    "allow_remove": None,
-    "deny": None,
-    "presets": None,
-    "enforcement": None,
-    "private": None,
-    "timeout": 60,
-    "max_parallel": 8,
-}
 
 
 @pytest.fixture(scope="module")
@@ -92,21 +80,6 @@ def remove(server: IncusBackend) -> None:
         if instance.kind == "sandbox" and instance.name != "origin":
             failed = live.ensure(server, instance.name, state="absent")
             assert not failed, failed
-
-
-def egress(server: IncusBackend, name: str, **options: Any) -> Plan:
-    """Do what pixels_egress would do with these options, and return its plan."""
-    work = plan_egress(server, {**OPTIONS, "name": [name], **options})
-    failed = apply(work)
-    assert not failed, failed
-    return work.plans[0]
-
-
-def found(server: IncusBackend, name: str) -> Instance:
-    """Return the sandbox."""
-    instance = server.get_instance(name)
-    assert instance is not None
-    return instance
 
 
 def probe(server: IncusBackend, name: str, *probes: dict[str, Any]) -> dict[str, str]:

@@ -17,27 +17,23 @@ from typing import Any
 import pytest
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.deadline import Deadline
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import ConfigError
-from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import ExecRequest, Instance
-from ansible_collections.pixels.sandbox.plugins.module_utils._core.plan import Plan, apply
+from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import ExecRequest
+from ansible_collections.pixels.sandbox.plugins.module_utils._core.plan import apply
 from ansible_collections.pixels.sandbox.plugins.module_utils._incus.backend import IncusBackend
 from ansible_collections.pixels.sandbox.plugins.module_utils._resource.checkpoint import (
     desired_checkpoint,
     plan_checkpoint,
 )
-from ansible_collections.pixels.sandbox.plugins.module_utils._resource.egress import list_egress, plan_egress
+from ansible_collections.pixels.sandbox.plugins.module_utils._resource.egress import list_egress
 from support import live
 from support.internet import EVIL, GOOD, NET, RESOLVER, Internet, internet
+from support.policies import egress, found
 
 pytestmark = live.needs_incus
 
 ATTACK = Path(__file__).parents[2] / "roles/verify_egress/files/attack.py"
 ALLOW = ["good.example.test", "git.example.test:22"]
 GUEST = {"egress": "allowlist", "egress_allow": ALLOW, "egress_enforcement": "guest"}
-OPTIONS: dict[str, Any] = {
-    **dict.fromkeys(("mode", "allow", "allow_add", "allow_remove", "deny", "presets", "enforcement", "private")),
-    "timeout": 60,
-    "max_parallel": 8,
-}
 
 
 @pytest.fixture(scope="module")
@@ -95,21 +91,6 @@ def box(server: IncusBackend) -> Iterator[str]:
     gone = [name for name in ("copy", "free") if server.get_instance(name)]
     failed = live.ensure(server, gone, state="absent") if gone else {}
     assert not failed, failed
-
-
-def egress(server: IncusBackend, name: str, **options: Any) -> Plan:
-    """Do what pixels_egress would do with these options, and return its plan."""
-    work = plan_egress(server, {**OPTIONS, "name": [name], **options})
-    failed = apply(work)
-    assert not failed, failed
-    return work.plans[0]
-
-
-def found(server: IncusBackend, name: str) -> Instance:
-    """Return the sandbox."""
-    instance = server.get_instance(name)
-    assert instance is not None
-    return instance
 
 
 def info(server: IncusBackend, name: str, denied: bool = False) -> dict[str, Any]:
