@@ -5,13 +5,9 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-
+from ansible_collections.pixels.sandbox.tests.support.by_incus import asked
 from testinfra.host import Host
 
-testinfra_hosts = ["ansible://pixels_running"]
 BEFORE, AFTER = ("mol-before", "mol-meanwhile"), ("mol-after", "mol-rust")
 
 
@@ -33,15 +29,7 @@ def test_a_clone_is_a_machine_of_its_own(host: Host) -> None:
 
 
 def test_nothing_but_anchors_builds_and_clones_is_left() -> None:
-    project = os.environ["PIXELS_INCUS_PROJECT"]
-    answer = subprocess.run(
-        ["incus", "query", f"local:/1.0/instances?recursion=1&project={project}"],
-        check=True,
-        capture_output=True,
-        text=True,
-        timeout=30,
-    )
-    found = {one["name"]: one for one in json.loads(answer.stdout)}
+    found = {one["name"]: one for one in asked("/1.0/instances")}
     kinds = [one["config"]["user.pixels.kind"] for one in found.values()]
     assert {kind: kinds.count(kind) for kind in kinds} == {"base": 3, "build": 6, "sandbox": 4}
     assert {one["status"] for one in found.values() if one["config"]["user.pixels.kind"] != "sandbox"} == {"Stopped"}

@@ -1,23 +1,12 @@
 # Copyright (c) 2026, the pixels.sandbox authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the sandboxes of the story hold, seen from inside them; the connection plugin carries the commands."""
+"""What the sandboxes of the story hold, seen from inside them and by the server."""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-
+from ansible_collections.pixels.sandbox.tests.support.by_incus import asked
 from testinfra.host import Host
-
-testinfra_hosts = ["ansible://pixels_running"]
-
-
-def asked(path: str) -> list[dict]:
-    """Return what the server itself says."""
-    query = ["incus", "query", f"local:{path}?recursion=1&project={os.environ['PIXELS_INCUS_PROJECT']}"]
-    return json.loads(subprocess.run(query, check=True, capture_output=True, text=True, timeout=30).stdout or "[]")
 
 
 def test_a_disk_holds_what_its_checkpoint_held(host: Host) -> None:
@@ -35,12 +24,9 @@ def test_limits_and_labels_outlive_the_way_back(host: Host) -> None:
 
 
 def test_a_clone_is_another_machine(host: Host) -> None:
-    name = f"px-{host.backend.host}"
-    assert host.check_output("hostname") == name
-    sibling = {"px-mol-work": "px-mol-copy", "px-mol-copy": "px-mol-work"}[name]
-    project = os.environ["PIXELS_INCUS_PROJECT"]
-    command = ["incus", "exec", "--project", project, sibling, "--", "cat", "/etc/machine-id"]
-    other = subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout.strip()
+    assert host.check_output("hostname") == f"px-{host.backend.host}"
+    sibling = {"mol-work": "mol-copy", "mol-copy": "mol-work"}[host.backend.host]
+    other = host.get_host(f"incus://{sibling}").check_output("cat /etc/machine-id")
     assert host.check_output("cat /etc/machine-id") != other
 
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 import pytest
 from testinfra.host import Host
 
-testinfra_hosts = ["ansible://mol-entered"]
-
 
 @pytest.mark.parametrize("way", ["piped", "copied"])
 def test_files_arrive_whole_under_odd_names(host: Host, way: str) -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from testinfra.host import Host
 
-testinfra_hosts = ["ansible://pixels_running"]
 SCENARIO = Path(__file__).parent.parent
 
 

@@ -1,27 +1,19 @@
 # Copyright (c) 2026, the pixels.sandbox authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the sandboxes of the story are like, seen from inside them; the connection plugin carries the commands."""
+"""What the sandboxes of the story are like, seen from inside them and by the server."""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-
 import pytest
+from ansible_collections.pixels.sandbox.tests.support.by_incus import asked
 from testinfra.host import Host
-
-testinfra_hosts = ["ansible://pixels_running"]
 
 
 @pytest.fixture(scope="module")
 def on_server() -> dict[str, dict]:
     """What the server itself says, by the names of instances."""
-    project = os.environ["PIXELS_INCUS_PROJECT"]
-    asked = ["incus", "query", f"local:/1.0/instances?recursion=2&project={project}"]
-    answer = subprocess.run(asked, check=True, capture_output=True, text=True, timeout=30)
-    return {instance["name"]: instance for instance in json.loads(answer.stdout or "[]")}
+    return {instance["name"]: instance for instance in asked("/1.0/instances")}
 
 
 def test_the_server_has_what_the_story_left_and_nothing_else(on_server: dict[str, dict]) -> None:
@@ -41,11 +33,10 @@ def test_a_sandbox_has_its_own_name_and_its_limits_in_force(host: Host) -> None:
 
 def test_a_clone_is_another_machine_than_its_source(host: Host, on_server: dict[str, dict]) -> None:
     identity = host.check_output("cat /etc/machine-id /sys/class/net/eth0/address").split()
-    sibling = {"mol-one": "px-mol-three", "mol-three": "px-mol-one"}[host.backend.host]
+    sibling = {"mol-one": "mol-three", "mol-three": "mol-one"}[host.backend.host]
     assert len(identity[0]) == 32
-    assert identity[1] != on_server[sibling]["config"]["volatile.eth0.hwaddr"]
-    other = ["incus", "exec", "--project", os.environ["PIXELS_INCUS_PROJECT"], sibling, "--", "cat", "/etc/machine-id"]
-    assert identity[0] != subprocess.run(other, check=True, capture_output=True, text=True, timeout=30).stdout.strip()
+    assert identity[1] != on_server[f"px-{sibling}"]["config"]["volatile.eth0.hwaddr"]
+    assert identity[0] != host.get_host(f"incus://{sibling}").check_output("cat /etc/machine-id")
 
 
 def test_the_guest_cannot_see_the_api_of_the_server(host: Host) -> None:

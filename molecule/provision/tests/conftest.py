@@ -5,16 +5,15 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
+from ansible_collections.pixels.sandbox.tests.support.by_incus import into
 from testinfra.host import Host
 
-PROJECT = os.environ["PIXELS_INCUS_PROJECT"]
 #: What a shell, an environment file or a locale would spoil; converge.yml has the same.
 ODD = 'it\'s "a" $HOME `id` \\ ünï\nand a second line'
 
@@ -29,9 +28,14 @@ class Said:
 
 def run(name: str, *argv: str, text: str = "") -> Said:
     """Run a command in a guest as root."""
-    command = ["incus", "exec", "--project", PROJECT, f"local:px-{name}", "--", *argv]
     done = subprocess.run(
-        command, input=text, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300, check=False
+        into(name, *argv),
+        input=text,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=300,
+        check=False,
     )
     return Said(done.returncode, done.stdout)
 

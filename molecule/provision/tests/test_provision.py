@@ -12,10 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import ODD, PROJECT, Said, as_pixel, run
+from ansible_collections.pixels.sandbox.tests.support.by_incus import asked, into
+from conftest import ODD, Said, as_pixel, run
 from testinfra.host import Host
 
-testinfra_hosts = ["ansible://mol-agent", "ansible://mol-older"]
 AGENTS = {"claude": "2.1.330", "codex": "0.169.0", "opencode": "1.18.33", "pi": "0.73.1"}
 SHOW = "printenv -0 MOL_WRITTEN | od -An -c"
 Pixel = Callable[[str], Said]
@@ -139,7 +139,7 @@ def test_a_step_goes_on_without_who_started_it_and_is_joined(host: Host) -> None
         {"argv": ["sh", "-c", "echo $HOME $A; sleep 4; echo end"], "user": "pixel", "env": {"A": "it's"}, "timeout": 60}
     )
     with subprocess.Popen(
-        ["incus", "exec", "--project", PROJECT, f"local:px-{name}", "--", "px-step", "run", "slow"],
+        into(name, "px-step", "run", "slow"),
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
     ) as first:
@@ -320,8 +320,7 @@ def test_steps_of_the_provisioning_can_be_read_later() -> None:
 
 def test_a_command_over_ssh_has_the_variables_and_a_password_does_not_help() -> None:
     key = Path(os.environ["PIXELS_CACHE"]) / "test-key"
-    asked = ["incus", "query", f"local:/1.0/instances/px-mol-older/state?project={PROJECT}"]
-    state = json.loads(subprocess.run(asked, check=True, capture_output=True, text=True, timeout=30).stdout)
+    state = asked("/1.0/instances/px-mol-older/state")
     address = next(entry["address"] for entry in state["network"]["eth0"]["addresses"] if entry["family"] == "inet")
     options = [
         "-o",
