@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import sys
@@ -47,6 +48,13 @@ def project() -> Iterator[str]:
 def backend(project: str) -> IncusBackend:
     """Return the backend of the project."""
     return live.backend(project)
+
+
+@pytest.fixture
+def server(project: str) -> Iterator[IncusBackend]:
+    """Return a backend of the test's own, of the project that its file has."""
+    with contextlib.closing(live.backend(project)) as there:
+        yield there
 
 
 @pytest.fixture(scope="session")

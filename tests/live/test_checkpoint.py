@@ -50,13 +50,6 @@ def project() -> Iterator[str]:
 
 
 @pytest.fixture
-def server(project: str) -> Iterator[IncusBackend]:
-    there = live.backend(project)
-    yield there
-    there.close()
-
-
-@pytest.fixture
 def box(server: IncusBackend) -> Iterator[str]:
     """A stopped sandbox of the test's own."""
     live.make(server, "box", clone_from="origin", state="stopped")

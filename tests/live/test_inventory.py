@@ -35,13 +35,6 @@ def project() -> Iterator[str]:
         yield name
 
 
-@pytest.fixture
-def server(project: str) -> Iterator[IncusBackend]:
-    there = live.backend(project)
-    yield there
-    there.close()
-
-
 def ansible(program: str, *arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a program of Ansible."""
     settings = {

@@ -5,12 +5,18 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
-from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import Instance
+from ansible_collections.pixels.sandbox.plugins.module_utils._core.deadline import Deadline
+from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import ExecRequest, Instance
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.plan import Plan, apply
 from ansible_collections.pixels.sandbox.plugins.module_utils._incus.backend import IncusBackend
-from ansible_collections.pixels.sandbox.plugins.module_utils._resource.egress import plan_egress
+from ansible_collections.pixels.sandbox.plugins.module_utils._resource.egress import list_egress, plan_egress
+from support import live
+
+_ATTACK = Path(__file__).parents[2] / "roles/verify_egress/files/attack.py"
 
 #: Options of pixels_egress, none of them given.
 OPTIONS: dict[str, Any] = {
@@ -33,3 +39,25 @@ def found(server: IncusBackend, name: str) -> Instance:
     instance = server.get_instance(name)
     assert instance is not None
     return instance
+
+
+def info(server: IncusBackend, name: str, denied: bool = False) -> dict[str, Any]:
+    """Return what pixels_egress_info says of one sandbox."""
+    (record,) = list_egress(server, [name], denied)
+    return record
+
+
+def probe(server: IncusBackend, name: str, *probes: dict[str, Any]) -> dict[str, str]:
+    """Run probes in a sandbox as root, and return their outcomes by id."""
+    request = ExecRequest(("python3", "-c", _ATTACK.read_text()), stdin=json.dumps(probes).encode())
+    result = server.execute(name, request, Deadline(60))
+    assert result.rc == 0, result.stderr
+    return {key: told["outcome"] for key, told in json.loads(result.stdout)["outcomes"].items()}
+
+
+def remove(server: IncusBackend, *but: str) -> None:
+    """Remove all sandboxes but these."""
+    for instance in server.list_instances(addresses=False):
+        if instance.kind == "sandbox" and instance.name not in but:
+            failed = live.ensure(server, instance.name, state="absent")
+            assert not failed, failed

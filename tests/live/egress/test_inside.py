@@ -5,13 +5,12 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import threading
 import time
 import urllib.request
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
@@ -24,36 +23,26 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._resource.checkpoin
     desired_checkpoint,
     plan_checkpoint,
 )
-from ansible_collections.pixels.sandbox.plugins.module_utils._resource.egress import list_egress
-from support import live
-from support.internet import EVIL, GOOD, NET, RESOLVER, Internet, internet
-from support.policies import egress, found
+from support import live, policies
+from support.internet import EVIL, GOOD, NET, RESOLVER, Internet
+from support.policies import egress, found, info, remove
 
 pytestmark = live.needs_incus
 
-ATTACK = Path(__file__).parents[2] / "roles/verify_egress/files/attack.py"
 ALLOW = ["good.example.test", "git.example.test:22"]
 GUEST = {"egress": "allowlist", "egress_allow": ALLOW, "egress_enforcement": "guest"}
 
 
-@pytest.fixture(scope="module")
-def net(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Internet]:
-    """The internet around the sandboxes."""
-    with internet(tmp_path_factory.mktemp("internet")) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def project(net: Internet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A project with a sandbox that has the role and no policy, which all others are cloned from."""
-    with live.throw_away_project() as name:
-        there = live.backend(name)
+@pytest.fixture(scope="module", autouse=True)
+def _origin(project: str, built: Future[None], tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Have a sandbox that has the role and no policy, which all others are cloned from."""
+    with contextlib.closing(live.backend(project)) as there:
         live.make(there, "origin", wait_for="ready")
         role = {"name": "pixels.sandbox.nftables", "vars": {"nftables_resolvers": [RESOLVER]}}
         hosts = {
             "origin": {
                 "ansible_connection": "pixels.sandbox.incus",
-                "ansible_pixels_incus_project": name,
+                "ansible_pixels_incus_project": project,
                 "ansible_python_interpreter": "/usr/bin/python3",
                 "ansible_pipelining": True,
             }
@@ -62,23 +51,8 @@ def project(net: Internet, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             tmp_path_factory.mktemp("role"), [{"hosts": "all", "gather_facts": False, "roles": [role]}], hosts
         )
         assert done.returncode == 0, done.stdout + done.stderr
-        live.make(there, "box", clone_from="origin", **GUEST)
-        there.close()
-        yield name
-
-
-@pytest.fixture(scope="module")
-def gateway(project: str) -> Iterator[Future[None]]:
-    """A gateway that is being built while other tests run."""
-    with ThreadPoolExecutor() as pool:
-        yield pool.submit(live.make_gateway, project, gateway_resolver=RESOLVER)
-
-
-@pytest.fixture
-def server(project: str, gateway: Future[None]) -> Iterator[IncusBackend]:
-    there = live.backend(project)
-    yield there
-    there.close()
+        yield
+        remove(there)
 
 
 @pytest.fixture
@@ -93,12 +67,6 @@ def box(server: IncusBackend) -> Iterator[str]:
     assert not failed, failed
 
 
-def info(server: IncusBackend, name: str, denied: bool = False) -> dict[str, Any]:
-    """Return what pixels_egress_info says of one sandbox."""
-    (record,) = list_egress(server, [name], denied)
-    return record
-
-
 def root(server: IncusBackend, name: str, script: str, seconds: float = 30) -> str:
     """Run a shell script in a sandbox as root, and return what it printed."""
     result = server.execute(name, ExecRequest(("sh", "-c", script), cwd="/"), Deadline(seconds))
@@ -108,10 +76,7 @@ def root(server: IncusBackend, name: str, script: str, seconds: float = 30) -> s
 
 def probe(server: IncusBackend, name: str, *probes: dict[str, Any]) -> set[str]:
     """Run probes in a sandbox as root, and return those that got through."""
-    request = ExecRequest(("python3", "-c", ATTACK.read_text()), stdin=json.dumps(probes).encode())
-    result = server.execute(name, request, Deadline(60))
-    assert result.rc == 0, result.stderr
-    return {key for key, told in json.loads(result.stdout)["outcomes"].items() if told["outcome"] == "reached"}
+    return {key for key, outcome in policies.probe(server, name, *probes).items() if outcome == "reached"}
 
 
 def web(address: str, port: int = 80) -> dict[str, Any]:
@@ -411,8 +376,8 @@ def test_what_cannot_be_is_refused_and_what_has_no_program_stays_stopped(server:
     live.ensure(server, "never", state="absent")
 
 
-def test_both_hold_and_each_is_told(server: IncusBackend, box: str, gateway: Future[None]) -> None:
-    gateway.result()
+def test_both_hold_and_each_is_told(server: IncusBackend, box: str, built: Future[None]) -> None:
+    built.result()
     egress(server, box, enforcement="both")
     assert info(server, box)["verified"], info(server, box)
     wait_for(lambda: probe(server, box, web("good.example.test")), "it does not reach what it may")

@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
 import subprocess
 import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -32,38 +33,22 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._resource.checkpoin
 from ansible_collections.pixels.sandbox.plugins.module_utils._resource.egress import list_egress
 from ansible_collections.pixels.sandbox.plugins.module_utils._resource.verify import in_force
 from support import live
-from support.internet import EVIL, GOOD, RESOLVER, Internet, internet
-from support.policies import egress, found
+from support.internet import EVIL, GOOD, RESOLVER
+from support.policies import egress, found, info, probe, remove
 
 pytestmark = live.needs_incus
 
-ATTACK = Path(__file__).parents[2] / "roles/verify_egress/files/attack.py"
 ALLOW = ["good.example.test", "git.example.test:22,443", "*.wild.example.test"]
 
 
-@pytest.fixture(scope="module")
-def net(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Internet]:
-    """The internet behind the gateway."""
-    with internet(tmp_path_factory.mktemp("internet")) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def project(net: Internet) -> Iterator[str]:
-    """A project with a gateway and a sandbox that all others are cloned from."""
-    with live.throw_away_project() as name:
-        live.make_gateway(name, gateway_resolver=RESOLVER)
-        there = live.backend(name)
+@pytest.fixture(scope="module", autouse=True)
+def _origin(project: str, built: Future[None]) -> Iterator[None]:
+    """Have a sandbox that all others are cloned from."""
+    built.result()
+    with contextlib.closing(live.backend(project)) as there:
         live.make(there, "origin", egress="allowlist", egress_allow=ALLOW)
-        there.close()
-        yield name
-
-
-@pytest.fixture
-def server(project: str) -> Iterator[IncusBackend]:
-    there = live.backend(project)
-    yield there
-    there.close()
+        yield
+        remove(there)
 
 
 @pytest.fixture
@@ -71,23 +56,7 @@ def box(server: IncusBackend) -> Iterator[str]:
     """A confined sandbox of the test's own, a clone that was not told its policy."""
     live.make(server, "box", clone_from="origin")
     yield "box"
-    remove(server)
-
-
-def remove(server: IncusBackend) -> None:
-    """Remove all sandboxes but the origin."""
-    for instance in server.list_instances(addresses=False):
-        if instance.kind == "sandbox" and instance.name != "origin":
-            failed = live.ensure(server, instance.name, state="absent")
-            assert not failed, failed
-
-
-def probe(server: IncusBackend, name: str, *probes: dict[str, Any]) -> dict[str, str]:
-    """Run probes in a sandbox as root and return their outcomes by id."""
-    request = ExecRequest(("python3", "-c", ATTACK.read_text()), stdin=json.dumps(probes).encode())
-    result = server.execute(name, request, Deadline(60))
-    assert result.rc == 0, result.stderr
-    return {key: value["outcome"] for key, value in json.loads(result.stdout)["outcomes"].items()}
+    remove(server, "origin")
 
 
 def https(name: str, at: str | None = None, host: str | None = None) -> dict[str, Any]:
@@ -117,12 +86,6 @@ def gateway(project: str, *argv: str, stdin: str = "") -> str:
     """Run a command in the gateway."""
     command = ["incus", "exec", "--project", project, "local:px-gateway", "--", *argv]
     return subprocess.run(command, check=True, capture_output=True, text=True, input=stdin).stdout
-
-
-def info(server: IncusBackend, name: str, denied: bool = False) -> dict[str, Any]:
-    """Return what pixels_egress_info says of one sandbox."""
-    (record,) = list_egress(server, [name], denied)
-    return record
 
 
 def test_a_clone_has_the_policy_of_its_source_on_a_wire_of_its_own(server: IncusBackend, box: str) -> None:
@@ -396,7 +359,7 @@ def test_what_profiles_bring_is_masked_or_refused(server: IncusBackend, project:
         assert "the device etc brings /etc of the server into the guest" in str(failed["refused"])
         assert server.get_instance("refused") is None
     finally:
-        remove(server)
+        remove(server, "origin")
         subprocess.run(["incus", "profile", "delete", *here, "local:more"], check=True)
     wires = {
         network["name"]
@@ -429,7 +392,7 @@ def test_many_at_once_from_two_controllers_do_not_collide(project: str, server: 
         failed = live.ensure(server, [name for names in sides.values() for name in names], state="absent")
         assert not failed, failed
     finally:
-        remove(server)
+        remove(server, "origin")
 
 
 def test_a_port_of_a_confined_sandbox_is_published_on_the_server(server: IncusBackend, box: str) -> None:
