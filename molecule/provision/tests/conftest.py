@@ -82,6 +82,8 @@ END
 chmod 755 /usr/local/bin/loose-apt
 chmod 440 /etc/sudoers.d/pixels
 visudo -c
+# hooks of APT run without any archive too, and at once
+rm -rf /etc/apt/sources.list /etc/apt/sources.list.d/*
 """
     for name in ("mol-agent", "mol-loose"):
         said = run(name, "sh", "-c", "DEBIAN_FRONTEND=noninteractive apt-get -qq -y install nftables less")
