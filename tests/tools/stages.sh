@@ -5,13 +5,13 @@
 # The stages of `./run test`, each run as a process of its own, where a failing command ends it.
 
 STAGES=(sanity-oldest incus lint sanity-newest unit units-oldest docs package units-newest
-  live story-lifecycle story-checkpoint story-connection story-inventory story-provision story-egress story-bases verify)
+  live live-egress story-provision story-lifecycle story-checkpoint story-connection story-inventory story-bases story-egress verify)
 
-# How many stages may still run when one begins: the first on the real Incus needs what was set up before, and those with many sandboxes
-# need the machine for themselves.
+# How many stages may still run when one begins: the first on the real Incus needs what was set up before, and attacks need a quiet
+# machine. The others wait for guests more than they compute: two of them take little longer than one, the longest first.
 stage_beside() {
   case $1 in
-    live | verify | story-lifecycle | story-provision | story-egress | story-bases) echo 0 ;;
+    live | verify) echo 0 ;;
     *) echo 1 ;;
   esac
 }
@@ -128,19 +128,25 @@ stage_sanity-newest() {
   ansible_test "${core[@]}" sanity --local
 }
 
-# The oldest and the newest Python of a core; those between add time and no news.
+# The oldest and the newest Python of a core; those between add time and no news. What is about the tree and its tools says the same in
+# each: the stage unit has it.
+units_of_the_core() {
+  ansible_test "$@" units --venv --python "$2" --exclude tests/unit/tools/ --exclude tests/unit/test_runner.py \
+    --exclude tests/unit/test_architecture.py
+}
+
 stage_units-oldest() {
   local pair core
   pair=$(oldest_core)
   read -ra core <<< "$pair"
-  ansible_test "${core[@]}" units --venv --python "${core[1]}"
+  units_of_the_core "${core[@]}"
 }
 
 stage_units-newest() {
   local pair core
   pair=$(newest_core)
   read -ra core <<< "$pair"
-  ansible_test "${core[@]}" units --venv --python "${core[1]}"
+  units_of_the_core "${core[@]}"
 }
 
 stage_incus() {
@@ -148,19 +154,32 @@ stage_incus() {
 }
 
 # The first size of a disk turns quotas on for the whole pool, for good, and makes all that follows slow. Where nothing of
-# anybody can depend on them, they are turned off again.
+# anybody can depend on them, they are turned off again, before anything else runs.
 drop_quotas() {
   if [ -z "$(incus list --all-projects --format csv --columns n)" ]; then
     btrfs quota disable /var/lib/incus/storage-pools/pixels 2> /dev/null || true
   fi
 }
 
-stage_live() {
-  local venv
-  drop_quotas
+# What needs the one internet of the tests.
+egress=(tests/live/egress tests/live/test_internet.py)
+
+# live_tests NAME [OPTION...] PATH...
+live_tests() {
+  local venv name=$1
+  shift
   venv=$(dev_environment)
   PATH="$venv/bin:$PATH" PIXELS_TEST_INCUS=1 "$venv/bin/pytest" -q -ra --durations=15 --import-mode=importlib -p no:cacheprovider \
-    --junitxml="$junit/live.xml" tests/unit/contract tests/live
+    --junitxml="$junit/$name.xml" "$@"
+}
+
+stage_live() {
+  drop_quotas
+  live_tests live "${egress[@]/#/--ignore=}" tests/unit/contract tests/live
+}
+
+stage_live-egress() {
+  live_tests live-egress "${egress[@]}"
 }
 
 # Attacks confined sandboxes on the local Incus.
@@ -176,7 +195,6 @@ stage_verify() {
 run_scenario() {
   local venv report="$junit/molecule-$1.xml" log="$PIXELS_CACHE/log/molecule-$1.log"
   venv=$(dev_environment)
-  drop_quotas
   # molecule remembers what it once made, in spite of what became of it
   rm -rf "$ANSIBLE_HOME/story-$1" "$report"
   mkdir -p "$(dirname "$log")"
