@@ -280,7 +280,7 @@ def test_a_reboot_keeps_it_and_leaves_no_window(server: IncusBackend, box: str, 
     assert info(server, box)["verified"]
 
 
-def wait_for(holds: Any, otherwise: str, seconds: float = 30) -> None:
+def wait_for(holds: Any, otherwise: str, seconds: float = 60) -> None:
     """Wait until something holds."""
     end = time.monotonic() + seconds
     while not holds():

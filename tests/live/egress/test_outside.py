@@ -254,7 +254,7 @@ def test_a_list_to_be_read_is_made_of_what_was_refused(
 
 def until_verified(server: IncusBackend, name: str) -> None:
     """Wait until a policy is in force again."""
-    end = time.monotonic() + 30
+    end = time.monotonic() + 60
     while not info(server, name)["verified"]:
         assert time.monotonic() < end, info(server, name)
         time.sleep(0.3)
@@ -262,7 +262,7 @@ def until_verified(server: IncusBackend, name: str) -> None:
 
 def until_reached(server: IncusBackend, name: str, host: str) -> None:
     """Wait until a sandbox has its address again and reaches a host: without a leg it has no carrier."""
-    end = time.monotonic() + 30
+    end = time.monotonic() + 60
     while probe(server, name, https(host))[host] != "reached":
         assert time.monotonic() < end
         time.sleep(0.3)
