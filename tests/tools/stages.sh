@@ -56,6 +56,16 @@ stage_docs() {
   [ "$(wc -l < README.md)" -lt 150 ]
 }
 
+# documented TYPE FILE...: the documentation of each is found and shown. One program for all of them.
+documented() {
+  local type=$1 names
+  shift
+  names=("${@##*/}")
+  names=("${names[@]%.py}")
+  "$venv/bin/ansible-doc" -t "$type" "${names[@]/#/pixels.sandbox.}" > shown
+  [ "$(grep -c '^> ' shown)" -eq "$#" ]
+}
+
 stage_package() {
   local venv tree dist installed
   venv=$(dev_environment)
@@ -71,14 +81,10 @@ stage_package() {
     export ANSIBLE_COLLECTIONS_PATH="$installed"
     cd "$installed"
     "$venv/bin/ansible-galaxy" collection verify --offline pixels.sandbox
-    for module in "$repo"/plugins/modules/*.py; do
-      "$venv/bin/ansible-doc" -t module "pixels.sandbox.$(basename "$module" .py)" > /dev/null
+    for type in module connection inventory lookup; do
+      documented "$type" "$repo/plugins/${type/%module/modules}"/*.py
     done
-    "$venv/bin/ansible-doc" -t connection pixels.sandbox.incus > /dev/null
-    "$venv/bin/ansible-doc" -t inventory pixels.sandbox.pixels > /dev/null
-    for role in "$repo"/roles/*; do
-      "$venv/bin/ansible-doc" -t role "pixels.sandbox.$(basename "$role")" > /dev/null
-    done
+    documented role "$repo"/roles/*
     # it runs, and says what is wrong in words
     "$venv/bin/ansible" localhost -e ansible_python_interpreter="$venv/bin/python" \
       -m pixels.sandbox.pixels_instance_info -a incus_socket=/nonexistent > answer 2>&1 && exit 1
