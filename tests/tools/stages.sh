@@ -4,11 +4,12 @@
 # shellcheck shell=bash disable=SC2154,SC2034,SC2164  # its variables are run's, and so is errexit
 # The stages of `./run test`, each run as a process of its own, where a failing command ends it.
 
-STAGES=(sanity-oldest incus lint sanity-newest unit units-oldest docs package units-newest
-  live live-egress story-provision story-lifecycle story-checkpoint story-connection story-inventory story-bases story-egress verify)
+# In an order that lets those that compute run beside those that wait for guests.
+STAGES=(sanity-oldest incus lint live sanity-newest unit units-oldest docs package units-newest
+  live-egress story-provision story-lifecycle story-checkpoint story-connection story-inventory story-bases story-egress verify)
 
 # How many stages may still run when one begins: the first on the real Incus needs what was set up before, and attacks need a quiet
-# machine. The others wait for guests more than they compute: two of them take little longer than one, the longest first.
+# machine. The longest comes first of those that may have company.
 stage_beside() {
   case $1 in
     live | verify) echo 0 ;;
@@ -19,7 +20,7 @@ stage_beside() {
 # How many minutes a stage may take.
 stage_limit() {
   case $1 in
-    live) echo 30 ;;
+    live | story-provision) echo 30 ;;
     *) echo 20 ;;
   esac
 }
