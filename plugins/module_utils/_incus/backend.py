@@ -513,10 +513,15 @@ class IncusBackend(Backend):
     def _finish(self, spec: InstanceSpec, wanted: Record, deadline: Deadline) -> None:
         """Leave just what was wanted: a copy brings keys of its source along, and all carry the mark of being unfinished."""
         record, etag = self._fetch(spec.name)
+        mark = f"{wire.KEYS}{KEY_UNFINISHED}"
+        if record["config"].get(mark) != wanted["config"][mark]:
+            raise Conflict(
+                f"another run took {spec.name} for one that was broken off", 409, "PUT", self._path(spec.name)
+            )
         kept = ("volatile.", "image.", _OF_DISK)
         inherited = {key: value for key, value in record["config"].items() if key.startswith(kept)}
         config = {**inherited, **wanted["config"]}
-        del config[f"{wire.KEYS}{KEY_UNFINISHED}"]
+        del config[mark]
         self._put(spec.name, {**record, **wanted, "config": config}, etag, deadline)
 
     def _discard(self, spec: InstanceSpec) -> None:

@@ -18,6 +18,8 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import
     ApiError,
     ConfigError,
     Conflict,
+    NotFound,
+    OperationFailed,
     PixelsError,
     Unsupported,
 )
@@ -413,13 +415,27 @@ class _Context:
             if mark != seen:
                 seen, since = mark, deadline.left()
             age = max(since - deadline.left(), (self.clock() - _begun(mark)).total_seconds())
-            if age > GRACE_SECONDS and not self.backend.is_busy(spec.name):
-                if found.status != STOPPED:
-                    self._stop(spec.name, deadline, force=True)
-                self._delete(spec.name, deadline)
-                self.enforcer.drop(spec.name, found.wire, deadline)
-            else:
+            if age <= GRACE_SECONDS or self.backend.is_busy(spec.name) or not self._claim(found, deadline):
                 deadline.pause(_POLL_SECONDS, f"{spec.name} is being made by another run")
+                continue
+            if found.status != STOPPED:
+                self._stop(spec.name, deadline, force=True)
+            self._delete(spec.name, deadline)
+            self.enforcer.drop(spec.name, found.wire, deadline)
+
+    def _claim(self, found: Instance, deadline: Deadline) -> bool:
+        """Take an unfinished sandbox away from the run that began it; False where that has ended it, or went on, since the look."""
+        mark = InstanceChange(keys={KEY_UNFINISHED: creation_mark(self.clock())})
+        try:
+            # a creation ends only under its own mark: from now on nobody can end this one
+            self.backend.update_instance(found, mark, deadline)
+        except (Conflict, NotFound):
+            return False
+        except OperationFailed:
+            # too broken to be written, so it cannot be ended either; but for one that has just ended
+            current = self.backend.get_instance(found.name)
+            return current is not None and current.revision == found.revision
+        return True
 
     def _create_once(self, spec: InstanceSpec, wanted: Policy, deadline: Deadline) -> InstanceSpec | None:
         """Make the sandbox; return what is to be tried next where another run was faster, or the base was switched meanwhile."""

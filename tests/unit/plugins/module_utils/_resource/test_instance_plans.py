@@ -143,6 +143,8 @@ class Server:
             self.conflicts -= 1
             self.there[instance.name] = replace(self.there[instance.name], revision=instance.revision + "+")
             raise Conflict("stale", 412)
+        if self.there[instance.name].revision != instance.revision:
+            raise Conflict("changed meanwhile", 412)
         self._do(f"update {instance.name}")
         self.changes.append(change)
         self.there[instance.name] = planner.changed_instance(instance, change)
@@ -504,7 +506,36 @@ def test_a_run_that_is_slower_takes_what_the_faster_one_has_made() -> None:
 def test_what_a_killed_run_has_left_is_made_again() -> None:
     server = Server(box(status="stopped", addresses=(), keys={"unfinished": "2026-01-02T03:00:00Z/aa"}))
     assert do(server) == {}
-    assert server.done == ["delete box", "create box", "start box"]
+    assert server.done == ["update box", "delete box", "create box", "start box"]
+
+
+def test_what_a_killed_run_has_left_too_broken_to_be_written_is_made_again() -> None:
+    server = Server(box(status="stopped", addresses=(), keys={"unfinished": "2026-01-02T03:00:00Z/aa"}))
+    server.fails["update box"] = OperationFailed("it has no disk", 400)
+    assert do(server) == {}
+    assert server.done == ["update box", "delete box", "create box", "start box"]
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_a_creation_that_ends_while_its_server_is_asked_is_never_removed(refused: bool) -> None:
+    server = Server(box(status="stopped", addresses=(), keys={"unfinished": "2026-01-02T03:00:00Z/aa"}))
+    finished = box(status="stopped", addresses=(), revision="2", keys={"owner": "the other run"})
+
+    def ends(name: str) -> bool:
+        if not refused:
+            server.there[name] = finished
+        return False
+
+    def refuses(instance: Instance, change: InstanceChange, deadline: Deadline) -> None:
+        server.there[instance.name] = finished
+        raise OperationFailed("busy", 400)
+
+    server.is_busy = ends  # type: ignore[method-assign]
+    if refused:
+        server.update_instance = refuses  # type: ignore[method-assign]
+    assert do(server) == {}
+    assert server.done == ["start box"]
+    assert server.there["box"].keys["owner"] == "the other run"
 
 
 def test_what_another_run_is_making_is_left_to_it() -> None:
