@@ -85,7 +85,10 @@ options:
     description: How many tasks there may be in the sandbox. Hardened ones that are not given it get 4096.
     type: int
   type:
-    description: Whether the sandbox is a container or a virtual machine. Cannot be changed in place.
+    description:
+      - Whether the sandbox is a container or a virtual machine. Cannot be changed in place.
+      - A virtual machine has a kernel of its own, so O(processes), O(nesting) and O(publish) are of containers alone, and of O(hardening) it has
+        that the guest API is off. It cannot be cloned.
     type: str
     choices:
       - container

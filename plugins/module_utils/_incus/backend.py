@@ -262,7 +262,7 @@ class IncusBackend(Backend):
 
     def is_whole(self, instance: Instance, label: str) -> bool:
         """Say whether a checkpoint has a disk: a server that was killed while it made one can leave the record alone."""
-        kind = "virtual-machine" if instance.type == "vm" else "container"
+        kind = wire.VIRTUAL_MACHINE if instance.type == "vm" else "container"
         path = f"/1.0/storage-pools/{instance.pool}/volumes/{kind}/{instance.server_name}/snapshots/{label}"
         return self._client.find(path) is not None
 
@@ -470,7 +470,7 @@ class IncusBackend(Backend):
     def _create(self, spec: InstanceSpec, wanted: Record, deadline: Deadline) -> None:
         body: Record = {
             "name": names.server_name(spec.name),
-            "type": "virtual-machine" if spec.type == "vm" else "container",
+            "type": wire.VIRTUAL_MACHINE if spec.type == "vm" else "container",
             "source": self._source(spec.origin),
             **wanted,
         }

@@ -320,6 +320,14 @@ class _Context:
             if desired.target and not capabilities.clustered:
                 raise Unsupported("target: the server is not a member of a cluster")
 
+    def _check_type(self, kind: str | None) -> None:
+        """Raise ConfigError for what is asked of a virtual machine and only containers have."""
+        desired = self.desired
+        only = {"processes": desired.limits.processes, "nesting": desired.nesting, "publish": desired.published}
+        asked = [option for option, value in only.items() if value]
+        if kind == "vm" and asked:
+            raise ConfigError(f"{', '.join(asked)}: only containers have that, and this is a virtual machine")
+
     def _spec(self, name: str, wanted: Policy) -> InstanceSpec:
         desired = self.desired
         now = self.clock()
@@ -349,6 +357,11 @@ class _Context:
             if kind and kind != source.type:
                 raise ConfigError(f"type: {source.name} is a {source.type}, and its clones are too")
             kind = source.type
+            if kind == "vm":
+                # its disk is out of reach until it runs, with the identity of its source
+                raise Unsupported(
+                    f"clone_from: {source.name} is a virtual machine, and its clones could not be given an identity of their own"
+                )
             nesting = source.nesting if desired.nesting is None else desired.nesting
         else:
             image = desired.image or DEFAULT_IMAGE
@@ -356,6 +369,7 @@ class _Context:
             keys[KEY_IMAGE] = image
             limits = _filled(limits, DEFAULT_LIMITS)
             nesting = bool(desired.nesting)
+        self._check_type(kind)
         return InstanceSpec(
             name=name,
             origin=origin,
@@ -468,6 +482,7 @@ class _Context:
 
     def _converge(self, found: Instance) -> Plan:
         self._check_fixed(found)
+        self._check_type(found.type)
         change = self._change(found)
         deadline = self._deadline()
         steps = []
