@@ -32,7 +32,7 @@ RUNNING = {"status": "Running", "status_code": 103}
 SUCCESS = {"status": "Success", "status_code": 200}
 POWER = {"Running": 103, "Stopped": 102, "Frozen": 110}
 CONFIG_KEYS = re.compile(
-    r"user\..+|image\..+|volatile\..+|boot\.autostart|limits\.(cpu|memory|processes)|raw\.(lxc|idmap|apparmor|seccomp)"
+    r"user\..+|image\..+|volatile\..+|boot\.autostart|snapshots\.expiry|limits\.(cpu|memory|processes)|raw\.(lxc|idmap|apparmor|seccomp)"
     r"|security\.(guestapi|privileged|nesting|idmap\.isolated|syscalls\.(deny|deny_default))"
 )
 CONTAINER_KEYS = re.compile(
@@ -593,10 +593,19 @@ class FakeIncus:
         record.update(
             name=label,
             created_at=self._now(),
-            expires_at=body.get("expires_at", NEVER),
+            expires_at=body.get("expires_at") or self._expiry(instance),
             size=16384,
         )
         instance.snapshots[label] = FakeSnapshot(record, instance.disk.copy())
+
+    def _expiry(self, instance: FakeInstance) -> str:
+        """Return when a snapshot goes that was given no time of its own."""
+        days = self._shown(instance, state=False)["expanded_config"].get("snapshots.expiry")
+        return (
+            (self._moment + timedelta(days=int(days.removesuffix("d")))).strftime("%Y-%m-%dT%H:%M:%SZ")
+            if days
+            else NEVER
+        )
 
     def _snapshot(self, asked: Asked, name: str, label: str) -> Response:
         _only(asked, "GET", "DELETE")

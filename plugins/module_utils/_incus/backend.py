@@ -243,9 +243,9 @@ class IncusBackend(Backend):
 
     def create_checkpoint(self, name: str, label: str, expires_at: datetime | None, deadline: Deadline) -> None:
         """Take a checkpoint of the disk."""
-        body: Record = {"name": label, "stateful": False}
-        if expires_at:
-            body["expires_at"] = wire.time_to_wire(expires_at)
+        # left out, the time of the key snapshots.expiry would count, and the server prune what is to stay
+        expires = wire.time_to_wire(expires_at) if expires_at else wire.NEVER
+        body: Record = {"name": label, "stateful": False, "expires_at": expires}
         path = f"{self._path(name)}/snapshots"
         try:
             self._client.run("POST", path, body, deadline, f"checkpoint {label} of {name}")

@@ -34,6 +34,8 @@ KEYS = "user.pixels."
 #: The time of the last start when a change was made that only the next start brings.
 RESTART_AFTER = "user.pixels.restart_after"
 SHARED_IDS = "user.pixels.shared_ids"
+#: The API's time of what never comes.
+NEVER = "0001-01-01T00:00:00Z"
 VIRTUAL_MACHINE = "virtual-machine"
 NIC = "eth0"
 ROOT = "root"
