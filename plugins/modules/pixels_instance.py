@@ -167,6 +167,12 @@ options:
     description: Lets the time to live begin again now.
     type: bool
     default: false
+  expired:
+    description:
+      - Whether O(state=absent) removes only those whose time to live is over by the clock of the controller, which is judged again at the
+        moment of the removal. Others stay, and so do those with the label C(protected) unless O(force=true).
+    type: bool
+    default: false
   autostart:
     description: Whether the sandbox starts with the server. If it never was given, the server starts what ran before.
     type: bool
@@ -640,6 +646,7 @@ ARGUMENT_SPEC = {
     "owner": {"type": "str"},
     "ttl": {"type": "str"},
     "renew": {"type": "bool", "default": False},
+    "expired": {"type": "bool", "default": False},
     "autostart": {"type": "bool"},
     "egress": {"type": "str", "choices": list(MODES)},
     "egress_allow": {"type": "list", "elements": "str"},

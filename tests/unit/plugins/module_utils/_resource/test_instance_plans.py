@@ -418,6 +418,60 @@ def test_the_label_protected_keeps_a_sandbox(force: bool, label: str, refused: b
         assert not server.there
 
 
+OVER = {"expires": "2026-01-02T03:04:05Z"}
+LATER = {"expires": "2026-01-02T03:04:06Z"}
+
+
+@pytest.mark.parametrize(
+    ("keys", "force", "goes"),
+    [
+        (OVER, False, True),
+        (LATER, False, False),
+        ({}, False, False),
+        ({"expires": "soon"}, False, False),
+        ({**OVER, "label.protected": "true"}, False, False),
+        ({**OVER, "label.protected": "true"}, True, True),
+        ({**OVER, "label.protected": "false"}, False, True),
+        ({**OVER, "unfinished": "2026-01-02T03:04:00Z/aa"}, False, False),
+        ({**OVER, "unfinished": "2026-01-02T03:03:00Z/aa"}, False, True),
+    ],
+)
+def test_only_what_has_expired_is_removed_where_the_task_says_so(keys: dict[str, str], force: bool, goes: bool) -> None:
+    server = Server(box(keys=keys), box("other", keys=LATER))
+    work = plan(server, ["box", "other"], state="absent", expired=True, force=force)
+    assert [entry.changed for entry in work.plans] == [goes, False]
+    assert apply(work) == {}
+    assert set(server.there) == ({"other"} if goes else {"box", "other"})
+    assert server.done == (["update box", "stop box by force", "delete box"] if goes else [])
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_what_is_renewed_before_it_goes_stays(late: bool) -> None:
+    server = Server(box(keys=OVER))
+    work = plan(server, state="absent", expired=True)
+    renewed = box(keys=LATER, revision="2")
+    if late:
+        # between the last look and the write that would have claimed it
+        read = server.get_instance
+
+        def look(name: str) -> Instance | None:
+            found = read(name)
+            server.there[name] = renewed
+            return found
+
+        server.get_instance = look  # type: ignore[method-assign]
+    else:
+        server.there["box"] = renewed
+    assert apply(work) == {}
+    assert server.done == []
+    assert server.there == {"box": renewed}
+
+
+def test_expired_is_for_absent() -> None:
+    with pytest.raises(ConfigError, match="expired"):
+        plan(Server(box()), expired=True)
+
+
 @pytest.mark.parametrize("options", [{"type": "vm"}, {"target": "node2"}])
 def test_what_the_server_cannot_do_is_said_before_anything_is_done(options: dict[str, Any]) -> None:
     server = Server()
