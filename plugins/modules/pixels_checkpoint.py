@@ -58,6 +58,7 @@ options:
     description:
       - Time after which the server removes the checkpoint by itself, seconds or numbers with the units C(s), C(m), C(h), C(d), C(w), as V(7d).
       - It counts from the creation, and cannot be changed later.
+      - If it is not given, the checkpoint stays, whatever the key C(snapshots.expiry) of the sandbox or of its profiles says.
     type: str
   protected:
     description:

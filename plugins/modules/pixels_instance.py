@@ -85,7 +85,10 @@ options:
     description: How many tasks there may be in the sandbox. Hardened ones that are not given it get 4096.
     type: int
   type:
-    description: Whether the sandbox is a container or a virtual machine. Cannot be changed in place.
+    description:
+      - Whether the sandbox is a container or a virtual machine. Cannot be changed in place.
+      - A virtual machine has a kernel of its own, so O(processes), O(nesting) and O(publish) are of containers alone, and of O(hardening) it has
+        that the guest API is off. It cannot be cloned.
     type: str
     choices:
       - container
@@ -162,6 +165,12 @@ options:
     type: str
   renew:
     description: Lets the time to live begin again now.
+    type: bool
+    default: false
+  expired:
+    description:
+      - Whether O(state=absent) removes only those whose time to live is over by the clock of the controller, which is judged again at the
+        moment of the removal. Others stay, and so do those with the label C(protected) unless O(force=true).
     type: bool
     default: false
   autostart:
@@ -637,6 +646,7 @@ ARGUMENT_SPEC = {
     "owner": {"type": "str"},
     "ttl": {"type": "str"},
     "renew": {"type": "bool", "default": False},
+    "expired": {"type": "bool", "default": False},
     "autostart": {"type": "bool"},
     "egress": {"type": "str", "choices": list(MODES)},
     "egress_allow": {"type": "list", "elements": "str"},

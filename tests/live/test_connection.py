@@ -5,12 +5,18 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
+import sys
+import tarfile
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible_collections.pixels.sandbox.plugins.module_utils._incus.backend import IncusBackend
 from support import live
 
@@ -77,6 +83,44 @@ def test_the_generic_tasks_of_a_connection(
     )
     assert result.returncode == 0, result.stdout + result.stderr
     assert (tmp_path / "fetched").read_bytes() == data
+
+
+@pytest.fixture(scope="module")
+def upstream(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the playbooks with which ansible-core tests any connection, of the version that runs here."""
+    folder = tmp_path_factory.mktemp("ansible-core")
+    wanted = f"ansible-core=={metadata.version('ansible-core')}"
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", "ansible-core"]
+    subprocess.run([*pip, "--dest", folder, wanted], check=True, stdin=subprocess.DEVNULL, timeout=180)
+    (archive,) = folder.glob("*.tar.gz")
+    place = "/test/integration/targets/connection/"
+    with tarfile.open(archive) as source:
+        for member in source.getmembers():
+            if member.isfile() and place in member.name:
+                content = source.extractfile(member)
+                assert content is not None
+                (folder / Path(member.name).name).write_bytes(content.read())
+    return folder
+
+
+@pytest.mark.parametrize("playbook", ["test_connection", "test_reset_connection", "test_reset_connection_templated"])
+def test_the_suite_of_ansible_core_passes_whole(
+    playbook: str, upstream: Path, tmp_path: Path, sandbox: str, project: str
+) -> None:
+    hosts = {
+        "root-files": host(project, ansible_host=sandbox, ansible_pipelining=False),
+        "pixel-pipelining": host(project, ansible_host=sandbox, ansible_pipelining=True, ansible_user="pixel"),
+    }
+    plays = yaml.safe_load((upstream / f"{playbook}.yml").read_text(encoding="utf-8"))
+    more = {"target_hosts": "all", "action_prefix": "", "remote_tmp": "/tmp/suite", "local_tmp": f"{tmp_path}/local"}
+    result = live.play(tmp_path, plays, hosts, "-e", json.dumps(more))
+    assert result.returncode == 0, result.stdout + result.stderr
+    recap = re.findall(
+        r"^(\S+)\s+: ok=(\d+) .*unreachable=0 +failed=0 +skipped=0 +rescued=0 +ignored=0", result.stdout, re.M
+    )
+    # a reset is counted for no host
+    count = sum("meta" not in task for play in plays for task in play["tasks"])
+    assert recap == ([(name, str(count)) for name in sorted(hosts)] if count else []), result.stdout
 
 
 @pytest.mark.parametrize("pipelining", [True, False], ids=["pipelining", "files"])

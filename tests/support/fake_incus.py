@@ -32,8 +32,11 @@ RUNNING = {"status": "Running", "status_code": 103}
 SUCCESS = {"status": "Success", "status_code": 200}
 POWER = {"Running": 103, "Stopped": 102, "Frozen": 110}
 CONFIG_KEYS = re.compile(
-    r"user\..+|image\..+|volatile\..+|boot\.autostart|limits\.(cpu|memory|processes)|raw\.(lxc|idmap|apparmor|seccomp)"
+    r"user\..+|image\..+|volatile\..+|boot\.autostart|snapshots\.expiry|limits\.(cpu|memory|processes)|raw\.(lxc|idmap|apparmor|seccomp)"
     r"|security\.(guestapi|privileged|nesting|idmap\.isolated|syscalls\.(deny|deny_default))"
+)
+CONTAINER_KEYS = re.compile(
+    r"limits\.processes|raw\.(lxc|idmap|seccomp)|security\.(privileged|nesting|idmap\..+|syscalls\..+)"
 )
 DEVICE_KEYS = {
     "disk": {"type", "path", "pool", "size", "source", "readonly", "shift"},
@@ -157,6 +160,7 @@ class FakeIncus:
         #: Called before each request: a test changes something meanwhile, or raises.
         self.before: Callable[[Seen], None] = lambda seen: None
         self.ignores_shutdown = False
+        self.virtual_machines = False
         self._failures: list[tuple[str, str, int]] = []
         self._crashes: list[str] = []
         self._lock = threading.RLock()
@@ -252,7 +256,8 @@ class FakeIncus:
 
     def _server(self, asked: Asked) -> Response:
         _only(asked, "GET")
-        environment = {"server_version": "6.0.4", "driver": "lxc", "server_clustered": False, "storage": "btrfs"}
+        driver = "lxc | qemu" if self.virtual_machines else "lxc"
+        environment = {"server_version": "6.0.4", "driver": driver, "server_clustered": False, "storage": "btrfs"}
         return _sync({"auth": "trusted", "api_extensions": [], "environment": environment})
 
     def _resources(self, asked: Asked) -> Response:
@@ -483,6 +488,8 @@ class FakeIncus:
             if not CONFIG_KEYS.fullmatch(key):
                 raise Unexpected(f"configuration key {key}")
             assert isinstance(value, str), f"{key}: the API takes text alone, not {value!r}"
+            if record["type"] == "virtual-machine" and CONTAINER_KEYS.fullmatch(key):
+                raise Refused(400, f"Invalid config: Unknown configuration key: {key}")
         if not re.fullmatch(r"\d*", record["config"].get("limits.cpu", "")):
             raise Refused(400, "Invalid config: Invalid CPU limit syntax")
         shown = self._shown(FakeInstance(record, FakeDisk()), state=False)
@@ -586,10 +593,19 @@ class FakeIncus:
         record.update(
             name=label,
             created_at=self._now(),
-            expires_at=body.get("expires_at", NEVER),
+            expires_at=body.get("expires_at") or self._expiry(instance),
             size=16384,
         )
         instance.snapshots[label] = FakeSnapshot(record, instance.disk.copy())
+
+    def _expiry(self, instance: FakeInstance) -> str:
+        """Return when a snapshot goes that was given no time of its own."""
+        days = self._shown(instance, state=False)["expanded_config"].get("snapshots.expiry")
+        return (
+            (self._moment + timedelta(days=int(days.removesuffix("d")))).strftime("%Y-%m-%dT%H:%M:%SZ")
+            if days
+            else NEVER
+        )
 
     def _snapshot(self, asked: Asked, name: str, label: str) -> Response:
         _only(asked, "GET", "DELETE")

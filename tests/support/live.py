@@ -171,7 +171,7 @@ def make(there: IncusBackend, name: str | list[str], **options: Any) -> None:
 
 
 def play(
-    folder: Path, plays: list[dict[str, Any]], hosts: Mapping[str, Mapping[str, Any]]
+    folder: Path, plays: list[dict[str, Any]], hosts: Mapping[str, Mapping[str, Any]], *options: str
 ) -> subprocess.CompletedProcess[str]:
     """Run plays with ansible-playbook over hosts with these variables."""
     book, inventory = folder / "play.yml", folder / "hosts.json"
@@ -186,7 +186,7 @@ def play(
     }
     inventory = inventory.rename(inventory.with_suffix(".yml"))
     return subprocess.run(
-        [Path(sys.executable).parent / "ansible-playbook", "-i", inventory, book],
+        [Path(sys.executable).parent / "ansible-playbook", "-i", inventory, book, *options],
         capture_output=True,
         text=True,
         check=False,

@@ -156,8 +156,16 @@ stage_units-newest() {
   units_of_the_core "${core[@]}"
 }
 
+# The second set-up finds nothing that is left to do.
 stage_incus() {
+  local again
   setup
+  again=$(setup)
+  printf '%s\n' "$again"
+  if ! grep -qE '^localhost +: ok=[0-9]+ +changed=0 ' <<< "$again"; then
+    echo "the second set-up has changed something" >&2
+    return 1
+  fi
 }
 
 # The first size of a disk turns quotas on for the whole pool, for good, and makes all that follows slow. Where nothing of

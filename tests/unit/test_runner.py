@@ -118,6 +118,23 @@ def test_a_story_is_a_stage(tree: Path) -> None:
     assert (tree / "cache/log/story-tale.log").read_text() == "told tale\n"
 
 
+@pytest.mark.parametrize(("changed", "passes"), [("5 0", True), ("0 0", True), ("5 1", False)])
+def test_a_second_set_up_that_changes_something_fails(changed: str, passes: bool, tmp_path: Path) -> None:
+    script = tmp_path / "script.sh"
+    script.write_text(
+        f'. "{ROOT}/tests/tools/stages.sh"\n'
+        f'setup() {{ read -r now rest < "{tmp_path}/changed"; echo "$rest" > "{tmp_path}/changed"; '
+        'echo "localhost                  : ok=7    changed=$now    unreachable=0    failed=0"; }\n'
+        "stage_incus\n"
+    )
+    (tmp_path / "changed").write_text(f"{changed}\n")
+    result = subprocess.run(["bash", "-euo", "pipefail", script], capture_output=True, text=True, check=False)
+    assert (result.returncode == 0) is passes
+    # it ran twice
+    assert (tmp_path / "changed").read_text() == "\n"
+    assert ("the second set-up has changed something" in result.stderr) is not passes
+
+
 def test_counting_needs_nothing_but_python(tree: Path) -> None:
     script = tree / "tests/tools/count.py"
     result = subprocess.run([sys.executable, "-I", script], capture_output=True, text=True, check=True)

@@ -96,7 +96,7 @@ class Backend(ABC):
 
     @abstractmethod
     def create_checkpoint(self, name: str, label: str, expires_at: datetime | None, deadline: Deadline) -> None:
-        """Take a checkpoint of the disk; Conflict when the label is taken."""
+        """Take a checkpoint of the disk, which expires then, or never with None; Conflict when the label is taken."""
 
     @abstractmethod
     def delete_checkpoint(self, name: str, label: str, deadline: Deadline) -> None:

@@ -243,9 +243,9 @@ class IncusBackend(Backend):
 
     def create_checkpoint(self, name: str, label: str, expires_at: datetime | None, deadline: Deadline) -> None:
         """Take a checkpoint of the disk."""
-        body: Record = {"name": label, "stateful": False}
-        if expires_at:
-            body["expires_at"] = wire.time_to_wire(expires_at)
+        # left out, the time of the key snapshots.expiry would count, and the server prune what is to stay
+        expires = wire.time_to_wire(expires_at) if expires_at else wire.NEVER
+        body: Record = {"name": label, "stateful": False, "expires_at": expires}
         path = f"{self._path(name)}/snapshots"
         try:
             self._client.run("POST", path, body, deadline, f"checkpoint {label} of {name}")
@@ -262,7 +262,7 @@ class IncusBackend(Backend):
 
     def is_whole(self, instance: Instance, label: str) -> bool:
         """Say whether a checkpoint has a disk: a server that was killed while it made one can leave the record alone."""
-        kind = "virtual-machine" if instance.type == "vm" else "container"
+        kind = wire.VIRTUAL_MACHINE if instance.type == "vm" else "container"
         path = f"/1.0/storage-pools/{instance.pool}/volumes/{kind}/{instance.server_name}/snapshots/{label}"
         return self._client.find(path) is not None
 
@@ -470,7 +470,7 @@ class IncusBackend(Backend):
     def _create(self, spec: InstanceSpec, wanted: Record, deadline: Deadline) -> None:
         body: Record = {
             "name": names.server_name(spec.name),
-            "type": "virtual-machine" if spec.type == "vm" else "container",
+            "type": wire.VIRTUAL_MACHINE if spec.type == "vm" else "container",
             "source": self._source(spec.origin),
             **wanted,
         }
@@ -513,10 +513,15 @@ class IncusBackend(Backend):
     def _finish(self, spec: InstanceSpec, wanted: Record, deadline: Deadline) -> None:
         """Leave just what was wanted: a copy brings keys of its source along, and all carry the mark of being unfinished."""
         record, etag = self._fetch(spec.name)
+        mark = f"{wire.KEYS}{KEY_UNFINISHED}"
+        if record["config"].get(mark) != wanted["config"][mark]:
+            raise Conflict(
+                f"another run took {spec.name} for one that was broken off", 409, "PUT", self._path(spec.name)
+            )
         kept = ("volatile.", "image.", _OF_DISK)
         inherited = {key: value for key, value in record["config"].items() if key.startswith(kept)}
         config = {**inherited, **wanted["config"]}
-        del config[f"{wire.KEYS}{KEY_UNFINISHED}"]
+        del config[mark]
         self._put(spec.name, {**record, **wanted, "config": config}, etag, deadline)
 
     def _discard(self, spec: InstanceSpec) -> None:

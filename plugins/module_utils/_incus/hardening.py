@@ -61,18 +61,34 @@ _STRICT = {
 }
 
 LEVELS: Mapping[str, Mapping[str, str]] = {"none": {}, "standard": _STANDARD, "strict": _STRICT}
+#: What only containers know: a virtual machine has a kernel of its own, and the server refuses these for it.
+_OF_CONTAINERS = (
+    "limits.processes",
+    "raw.idmap",
+    "raw.lxc",
+    "raw.seccomp",
+    "security.idmap.",
+    "security.nesting",
+    "security.privileged",
+    "security.syscalls.",
+)
 #: Every key that a level sets, so that a change of level takes away what the other one had.
 MANAGED = frozenset(key for table in LEVELS.values() for key in table)
 
 
-def in_force(level: str, config: Mapping[str, str]) -> str:
+def known_to(virtual: bool, config: Mapping[str, str]) -> dict[str, str]:
+    """Return what of a configuration a container, or a virtual machine, can have."""
+    return {key: value for key, value in config.items() if not (virtual and key.startswith(_OF_CONTAINERS))}
+
+
+def in_force(level: str, config: Mapping[str, str], virtual: bool = False) -> str:
     """Return the level if the expanded configuration has all of its keys, else V(custom).
 
     Shared ids, where the server had no room for isolated ones, do not make a level custom.
     """
-    table = LEVELS.get(level)
-    if table is None:
+    if level not in LEVELS:
         return "custom"
+    table, config = known_to(virtual, LEVELS[level]), known_to(virtual, config)
     for key, value in table.items():
         if key != ISOLATED and config.get(key, "") != value:
             return "custom"

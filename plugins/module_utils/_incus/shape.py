@@ -73,7 +73,7 @@ def _config(spec: InstanceSpec, inherited: Mapping[str, str]) -> dict[str, str]:
     if spec.autostart is not None:
         config["boot.autostart"] = _flag(spec.autostart)
     config.update({f"{wire.KEYS}{key}": value for key, value in spec.keys.items()})
-    return config
+    return hardening.known_to(spec.type == "vm", config)
 
 
 def _given(client: Client, profiles: Sequence[str]) -> tuple[dict[str, str], dict[str, Device]]:
@@ -111,7 +111,8 @@ def _devices(
         devices[wire.NIC] = _nic(_only(client, "network", NETWORKS, OUR_NETWORK))
     if spec.network and not spec.wire:
         _check_there(client, "network", NETWORKS, spec.network)
-    return {**devices, **wire.mounts_to_wire(spec.mounts or ()), **wire.published_to_wire(spec.published or ())}
+    mounts = wire.mounts_to_wire(spec.mounts or (), spec.type == "vm")
+    return {**devices, **mounts, **wire.published_to_wire(spec.published or ())}
 
 
 def pool_for(client: Client, asked: str | None) -> str:
@@ -181,7 +182,8 @@ def network_off_wire(client: Client, profiles: Sequence[str]) -> tuple[bool, str
 def changed_shape(record: Record, change: InstanceChange) -> Record:
     """Return the record of an instance as the change would have it."""
     before: dict[str, str] = record["config"]
-    config = _changed_config(before, change)
+    virtual = record["type"] == wire.VIRTUAL_MACHINE
+    config = hardening.known_to(virtual, _changed_config(before, change))
     if record["status"].lower() == RUNNING and any(before.get(key) != config.get(key) for key in _AT_START):
         config[wire.RESTART_AFTER] = record["last_used_at"]
     profiles = record["profiles"] if change.profiles is None else list(change.profiles)
@@ -224,7 +226,7 @@ def _changed_devices(record: Record, change: InstanceChange) -> dict[str, Device
         devices[wire.NIC] = _nic(change.network)
     if change.mounts is not None:
         devices = {name: device for name, device in devices.items() if not name.startswith(wire.MOUNT)}
-        devices.update(wire.mounts_to_wire(change.mounts))
+        devices.update(wire.mounts_to_wire(change.mounts, record["type"] == wire.VIRTUAL_MACHINE))
     if change.published is not None:
         devices = {name: device for name, device in devices.items() if not name.startswith(wire.PUBLISHED)}
         devices.update(wire.published_to_wire(change.published))

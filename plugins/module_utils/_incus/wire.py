@@ -34,6 +34,9 @@ KEYS = "user.pixels."
 #: The time of the last start when a change was made that only the next start brings.
 RESTART_AFTER = "user.pixels.restart_after"
 SHARED_IDS = "user.pixels.shared_ids"
+#: The API's time of what never comes.
+NEVER = "0001-01-01T00:00:00Z"
+VIRTUAL_MACHINE = "virtual-machine"
 NIC = "eth0"
 ROOT = "root"
 MOUNT = "mount-"
@@ -63,13 +66,15 @@ def instance_from_wire(record: Mapping[str, Any], project: str) -> Instance:
     root = next((device for device in devices.values() if is_root(device)), {})
     nic_name, nic = managed_nic(devices)
     autostart = expanded.get("boot.autostart")
+    virtual = record["type"] == VIRTUAL_MACHINE
+    level = keys.get(KEY_HARDENING, "")
     status = str(record["status"]).lower()
     return Instance(
         name=names.bare(record["name"]),
         server_name=record["name"],
         status=status,
         kind=keys.get(KEY_KIND),
-        type="vm" if record["type"] == "virtual-machine" else "container",
+        type="vm" if virtual else "container",
         keys=keys,
         limits=Limits(
             cpu=_number(expanded.get("limits.cpu")),
@@ -77,7 +82,7 @@ def instance_from_wire(record: Mapping[str, Any], project: str) -> Instance:
             disk=_size(root.get("size")),
             processes=_number(expanded.get("limits.processes")),
         ),
-        hardening=hardening.in_force(keys.get(KEY_HARDENING, ""), expanded) if KEY_HARDENING in keys else "custom",
+        hardening=hardening.in_force(level, expanded, virtual),
         isolated=expanded.get(hardening.ISOLATED) == "true",
         nesting=expanded.get(hardening.NESTING) == "true",
         autostart=None if autostart is None else autostart == "true",
@@ -131,16 +136,17 @@ def mounts_from_wire(devices: Mapping[str, Mapping[str, str]]) -> tuple[Mount, .
     )
 
 
-def mounts_to_wire(mounts: tuple[Mount, ...]) -> dict[str, dict[str, str]]:
-    """Return mounts as devices."""
+def mounts_to_wire(mounts: tuple[Mount, ...], virtual: bool = False) -> dict[str, dict[str, str]]:
+    """Return mounts as devices of a container, or of a virtual machine."""
+    # without it the files of the server's users would belong to nobody in the guest
+    shift = {} if virtual else {"shift": "true"}
     return {
         f"{MOUNT}{number}": {
             "type": "disk",
             "source": mount.source,
             "path": mount.path,
             "readonly": "true" if mount.readonly else "false",
-            # without it the files of the server's users would belong to nobody in the guest
-            "shift": "true",
+            **shift,
         }
         for number, mount in enumerate(mounts)
     }
@@ -206,7 +212,7 @@ def image_from_wire(record: Mapping[str, Any]) -> Image:
     return Image(
         fingerprint=record["fingerprint"],
         aliases=tuple(sorted(alias["name"] for alias in record["aliases"])),
-        type="vm" if record["type"] == "virtual-machine" else "container",
+        type="vm" if record["type"] == VIRTUAL_MACHINE else "container",
         description=record["properties"].get("description", ""),
     )
 

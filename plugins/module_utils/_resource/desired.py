@@ -82,6 +82,7 @@ class Desired:
     #: seconds; 0 is never
     ttl: int | None
     renew: bool
+    expired: bool
     autostart: bool | None
     egress: Wish
     egress_on_create: bool
@@ -99,6 +100,8 @@ def desired_from(params: Mapping[str, Any]) -> Desired:
         raise ConfigError(f"max_parallel {params['max_parallel']} is not between 1 and 64")
     if params["renew"] and params["ttl"] == NEVER:
         raise ConfigError("renew extends the time to live, and ttl says that there is none")
+    if params.get("expired") and params["state"] != "absent":
+        raise ConfigError("expired says which sandboxes state absent removes")
     for option in ("image", "clone_from", "pool", "network", "target"):
         if params[option] is not None and not params[option].strip():
             raise ConfigError(f"{option} is empty")
@@ -122,6 +125,7 @@ def desired_from(params: Mapping[str, Any]) -> Desired:
         owner=None if params["owner"] is None else names.printable("owner", params["owner"]),
         ttl=None if params["ttl"] is None else _ttl(params["ttl"]),
         renew=params["renew"],
+        expired=bool(params.get("expired")),
         autostart=params["autostart"],
         egress=wish_from(params, "egress_"),
         egress_on_create=bool(params.get("egress_on_create")),

@@ -18,6 +18,8 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import
     ApiError,
     ConfigError,
     Conflict,
+    NotFound,
+    OperationFailed,
     PixelsError,
     Unsupported,
 )
@@ -96,6 +98,14 @@ def creation_mark(now: datetime) -> str:
 def time_text(moment: datetime | None) -> str | None:
     """Return a time as results and keys show it."""
     return None if moment is None else moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def time_from(text: str) -> datetime | None:
+    """Return the time that a key shows, None for what shows none."""
+    try:
+        return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
+    except ValueError:
+        return None
 
 
 def plan_instances(backend: Backend, desired: Desired, clock: Clock = utc_now) -> Work:
@@ -234,10 +244,16 @@ class _Context:
     def _absent(self, name: str, found: Instance | None) -> Plan:
         if found is None:
             return Plan(name, {}, {}, seen={"name": name, "status": "absent"})
-        if found.labels.get("protected", "false") != "false" and not self.desired.force:
+        deadline = self._deadline()
+        if self.desired.expired:
+            if not self._is_due(found):
+                fields_ = managed_fields(found)
+                return Plan(name, fields_, fields_, seen=shown(self.backend, found))
+            step = Step(f"delete {name}, whose time is over", lambda: self._reap(name, deadline), Phase.STOP)
+            return Plan(name, managed_fields(found), {}, (step,), seen={"name": name, "status": "absent"})
+        if self._is_kept(found):
             raise ConfigError(f"{name} has the label protected; force: true removes it all the same")
         steps = []
-        deadline = self._deadline()
         if found.status != STOPPED:
             # nothing of it is to be kept, so there is nothing that a shutdown would be good for
             steps.append(Step(f"stop {name}", lambda: self._stop(name, deadline, force=True), Phase.STOP))
@@ -248,6 +264,29 @@ class _Context:
             )
             steps.append(drop)
         return Plan(name, managed_fields(found), {}, tuple(steps), seen={"name": name, "status": "absent"})
+
+    def _is_kept(self, found: Instance) -> bool:
+        return found.labels.get("protected", "false") != "false" and not self.desired.force
+
+    def _is_due(self, found: Instance) -> bool:
+        """Say whether the time of a sandbox is over, nothing keeps it, and no other run is at it."""
+        now = self.clock()
+        expires = time_from(found.keys.get(KEY_EXPIRES, ""))
+        if expires is None or expires > now or self._is_kept(found):
+            return False
+        # what is being made, or is taken away by another run at this moment, is left to that run
+        return not found.unfinished or (now - _begun(found.keys[KEY_UNFINISHED])).total_seconds() > GRACE_SECONDS
+
+    def _reap(self, name: str, deadline: Deadline) -> None:
+        """Remove a sandbox if its time still is over: it may have been renewed since it was planned."""
+        while True:
+            found = self.backend.get_instance(name)
+            if found is None or found.kind != SANDBOX or not self._is_due(found):
+                return
+            if self._claim(found, deadline):
+                break
+            deadline.pause(_POLL_SECONDS, f"{name} keeps being changed by somebody else")
+        self._clear_away(found, deadline)
 
     def _delete(self, name: str, deadline: Deadline) -> None:
         try:
@@ -318,6 +357,14 @@ class _Context:
             if desired.target and not capabilities.clustered:
                 raise Unsupported("target: the server is not a member of a cluster")
 
+    def _check_type(self, kind: str | None) -> None:
+        """Raise ConfigError for what is asked of a virtual machine and only containers have."""
+        desired = self.desired
+        only = {"processes": desired.limits.processes, "nesting": desired.nesting, "publish": desired.published}
+        asked = [option for option, value in only.items() if value]
+        if kind == "vm" and asked:
+            raise ConfigError(f"{', '.join(asked)}: only containers have that, and this is a virtual machine")
+
     def _spec(self, name: str, wanted: Policy) -> InstanceSpec:
         desired = self.desired
         now = self.clock()
@@ -347,6 +394,11 @@ class _Context:
             if kind and kind != source.type:
                 raise ConfigError(f"type: {source.name} is a {source.type}, and its clones are too")
             kind = source.type
+            if kind == "vm":
+                # its disk is out of reach until it runs, with the identity of its source
+                raise Unsupported(
+                    f"clone_from: {source.name} is a virtual machine, and its clones could not be given an identity of their own"
+                )
             nesting = source.nesting if desired.nesting is None else desired.nesting
         else:
             image = desired.image or DEFAULT_IMAGE
@@ -354,6 +406,7 @@ class _Context:
             keys[KEY_IMAGE] = image
             limits = _filled(limits, DEFAULT_LIMITS)
             nesting = bool(desired.nesting)
+        self._check_type(kind)
         return InstanceSpec(
             name=name,
             origin=origin,
@@ -413,13 +466,31 @@ class _Context:
             if mark != seen:
                 seen, since = mark, deadline.left()
             age = max(since - deadline.left(), (self.clock() - _begun(mark)).total_seconds())
-            if age > GRACE_SECONDS and not self.backend.is_busy(spec.name):
-                if found.status != STOPPED:
-                    self._stop(spec.name, deadline, force=True)
-                self._delete(spec.name, deadline)
-                self.enforcer.drop(spec.name, found.wire, deadline)
-            else:
+            if age <= GRACE_SECONDS or self.backend.is_busy(spec.name) or not self._claim(found, deadline):
                 deadline.pause(_POLL_SECONDS, f"{spec.name} is being made by another run")
+                continue
+            self._clear_away(found, deadline)
+
+    def _clear_away(self, found: Instance, deadline: Deadline) -> None:
+        """Remove a sandbox that this run has claimed."""
+        if found.status != STOPPED:
+            self._stop(found.name, deadline, force=True)
+        self._delete(found.name, deadline)
+        self.enforcer.drop(found.name, found.wire, deadline)
+
+    def _claim(self, found: Instance, deadline: Deadline) -> bool:
+        """Mark a sandbox as one that is to go; False where somebody has changed it since the look."""
+        mark = InstanceChange(keys={KEY_UNFINISHED: creation_mark(self.clock())})
+        try:
+            # what carries a mark is no whole sandbox to any run, and a creation ends only under its own mark
+            self.backend.update_instance(found, mark, deadline)
+        except (Conflict, NotFound):
+            return False
+        except OperationFailed:
+            # too broken to be written, so it cannot be ended either; but for one that has just ended
+            current = self.backend.get_instance(found.name)
+            return current is not None and current.revision == found.revision
+        return True
 
     def _create_once(self, spec: InstanceSpec, wanted: Policy, deadline: Deadline) -> InstanceSpec | None:
         """Make the sandbox; return what is to be tried next where another run was faster, or the base was switched meanwhile."""
@@ -452,6 +523,7 @@ class _Context:
 
     def _converge(self, found: Instance) -> Plan:
         self._check_fixed(found)
+        self._check_type(found.type)
         change = self._change(found)
         deadline = self._deadline()
         steps = []
@@ -689,10 +761,7 @@ def _local(image: str | None) -> str | None:
 
 def _begun(mark: str) -> datetime:
     """Return when an unfinished creation began; one with a mark that is not ours began long ago."""
-    try:
-        return datetime.strptime(mark.partition("/")[0], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
-    except ValueError:
-        return datetime(1970, 1, 1, tzinfo=timezone.utc)
+    return time_from(mark.partition("/")[0]) or datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 def _changed_names(change: InstanceChange) -> list[str]:

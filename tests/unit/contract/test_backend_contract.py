@@ -485,6 +485,16 @@ def test_checkpoints_are_listed_oldest_first_with_their_expiry(place: Place) -> 
     assert not place.backend.is_whole(place.get("one"), "d")
 
 
+def test_a_checkpoint_without_an_expiry_does_not_get_that_of_the_instance(place: Place) -> None:
+    place.make("one")
+    record, etag = place.backend._fetch("one")
+    config = {**record["config"], "snapshots.expiry": "1d"}
+    place.backend._put("one", {**record, "config": config}, etag, Deadline(SECONDS))
+    place.backend.create_checkpoint("one", "stays", None, Deadline(SECONDS))
+    (found,) = place.backend.list_checkpoints("one")
+    assert found.expires_at is None
+
+
 def test_a_label_that_is_taken_is_a_conflict(place: Place) -> None:
     place.make("one")
     place.backend.create_checkpoint("one", "ready", None, Deadline(SECONDS))

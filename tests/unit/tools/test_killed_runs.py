@@ -127,3 +127,22 @@ def test_two_runs_do_not_mix(tree: Path, hanging: tuple[subprocess.Popen[str], i
     run.terminate()
     out = second.communicate(timeout=60)[0]
     assert out.splitlines()[-1] == "1 passed, 0 failed"
+
+
+@pytest.mark.parametrize("words", [("scenario", "tale"), ("verify",), ("bench",)])
+def test_what_works_on_the_same_server_waits_for_the_checks(
+    words: tuple[str, ...], tree: Path, hanging: tuple[subprocess.Popen[str], int]
+) -> None:
+    (tree / "molecule/tale").mkdir(parents=True)
+    (tree / "molecule/tale/molecule.yml").touch()
+    _run, stage = hanging
+    second = subprocess.Popen(
+        ["bash", tree / "run", *words], env=environment(tree), stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        assert second.stderr is not None
+        assert "waiting for another run" in second.stderr.readline()
+        assert not is_gone(stage)
+    finally:
+        os.killpg(second.pid, signal.SIGKILL)
+        second.communicate(timeout=60)

@@ -41,7 +41,7 @@ def test_a_checkpoint_is_one_request(server: FakeIncus, run: Run, box: str) -> N
     assert result["checkpoint"]["label"] == "ready"
     assert server.written() == [f"POST {SNAPSHOTS}"]
     (sent,) = [seen for seen in server.requests if seen.method == "POST"]
-    assert sent.body == {"name": "ready", "stateful": False}
+    assert sent.body == {"name": "ready", "stateful": False, "expires_at": "0001-01-01T00:00:00Z"}
 
 
 @pytest.mark.parametrize(

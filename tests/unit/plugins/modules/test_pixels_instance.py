@@ -228,6 +228,41 @@ def test_a_creation_that_the_server_did_not_survive_is_made_again(
     assert again["instance"]["unfinished"] is False
 
 
+@pytest.mark.parametrize("level", ["none", "standard", "strict"])
+def test_a_virtual_machine_gets_nothing_that_only_containers_have(server: FakeIncus, run: Run, level: str) -> None:
+    server.virtual_machines = True
+    options = {"name": "machine", "type": "vm", "image": "debian/13", "mounts": [{"source": "/srv/a", "path": "/a"}]}
+    made = run(pixels_instance, hardening=level, memory="4GiB", nesting=False, publish=[], **options)
+    assert not made.get("failed"), made
+    assert (made["instance"]["type"], made["instance"]["hardening"]) == ("vm", level)
+    assert server.instance("px-machine").record["devices"]["mount-0"].get("shift") is None
+    for after in ("strict", "none", "standard"):
+        changed = run(pixels_instance, hardening=after, memory="2GiB", **options)
+        assert not changed.get("failed"), changed
+        assert changed["instance"]["hardening"] == after
+        assert changed["instance"]["restart_required"] is False
+        assert run(pixels_instance, hardening=after, memory="2GiB", **options)["changed"] is False
+
+
+@pytest.mark.parametrize("option", [{"processes": 9}, {"nesting": True}, {"publish": ["8080:80"]}])
+def test_what_a_virtual_machine_cannot_have_is_refused(server: FakeIncus, run: Run, option: dict[str, Any]) -> None:
+    server.virtual_machines = True
+    for _turn in ("new", "there"):
+        result = run(pixels_instance, name="machine", type="vm", image="debian/13", **option)
+        assert result["failed"] is True
+        assert result["msg"].startswith(f"{next(iter(option))}: only containers have that")
+        assert server.written() == []
+        run(pixels_instance, name="machine", type="vm", image="debian/13", state="present")
+
+
+def test_a_virtual_machine_is_not_cloned_with_the_identity_of_its_source(server: FakeIncus, run: Run) -> None:
+    server.virtual_machines = True
+    run(pixels_instance, name="machine", type="vm", image="debian/13", state="present")
+    result = run(pixels_instance, name="twin", clone_from="machine")
+    assert "machine is a virtual machine" in result["msg"]
+    assert server.written() == []
+
+
 def test_no_name_at_all_is_nothing_to_do(run: Run) -> None:
     result = run(pixels_instance, name=[], state="absent")
     assert (result["changed"], result["instances"], result["failed_names"]) == (False, [], [])

@@ -136,6 +136,25 @@ def test_a_failure_never_removes_what_another_run_has_made(server: FakeIncus, ba
     assert not backend.get_instance("one").unfinished  # type: ignore[union-attr]
 
 
+def test_a_creation_that_another_run_has_claimed_does_not_end(server: FakeIncus, backend: IncusBackend) -> None:
+    other = "2026-01-01T00:00:00Z/fedcba9876543210"
+    there = IncusBackend(server.transport())
+
+    def claim(seen: Seen) -> None:
+        found = None if seen.path == "/1.0/instances" else server.instances.get(("default", "px-one"))
+        if found:
+            server.before = lambda _: None
+            left = there.get_instance("one")
+            assert left is not None
+            there.update_instance(left, InstanceChange(keys={KEY_UNFINISHED: other}), Deadline(10))
+
+    server.before = claim
+    with pytest.raises(Conflict, match="broken off"):
+        make(backend)
+    # what there is belongs to whoever claimed it
+    assert config_of(server)["user.pixels.unfinished"] == other
+
+
 # -- ids of its own
 
 

@@ -143,6 +143,8 @@ class Server:
             self.conflicts -= 1
             self.there[instance.name] = replace(self.there[instance.name], revision=instance.revision + "+")
             raise Conflict("stale", 412)
+        if self.there[instance.name].revision != instance.revision:
+            raise Conflict("changed meanwhile", 412)
         self._do(f"update {instance.name}")
         self.changes.append(change)
         self.there[instance.name] = planner.changed_instance(instance, change)
@@ -416,6 +418,60 @@ def test_the_label_protected_keeps_a_sandbox(force: bool, label: str, refused: b
         assert not server.there
 
 
+OVER = {"expires": "2026-01-02T03:04:05Z"}
+LATER = {"expires": "2026-01-02T03:04:06Z"}
+
+
+@pytest.mark.parametrize(
+    ("keys", "force", "goes"),
+    [
+        (OVER, False, True),
+        (LATER, False, False),
+        ({}, False, False),
+        ({"expires": "soon"}, False, False),
+        ({**OVER, "label.protected": "true"}, False, False),
+        ({**OVER, "label.protected": "true"}, True, True),
+        ({**OVER, "label.protected": "false"}, False, True),
+        ({**OVER, "unfinished": "2026-01-02T03:04:00Z/aa"}, False, False),
+        ({**OVER, "unfinished": "2026-01-02T03:03:00Z/aa"}, False, True),
+    ],
+)
+def test_only_what_has_expired_is_removed_where_the_task_says_so(keys: dict[str, str], force: bool, goes: bool) -> None:
+    server = Server(box(keys=keys), box("other", keys=LATER))
+    work = plan(server, ["box", "other"], state="absent", expired=True, force=force)
+    assert [entry.changed for entry in work.plans] == [goes, False]
+    assert apply(work) == {}
+    assert set(server.there) == ({"other"} if goes else {"box", "other"})
+    assert server.done == (["update box", "stop box by force", "delete box"] if goes else [])
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_what_is_renewed_before_it_goes_stays(late: bool) -> None:
+    server = Server(box(keys=OVER))
+    work = plan(server, state="absent", expired=True)
+    renewed = box(keys=LATER, revision="2")
+    if late:
+        # between the last look and the write that would have claimed it
+        read = server.get_instance
+
+        def look(name: str) -> Instance | None:
+            found = read(name)
+            server.there[name] = renewed
+            return found
+
+        server.get_instance = look  # type: ignore[method-assign]
+    else:
+        server.there["box"] = renewed
+    assert apply(work) == {}
+    assert server.done == []
+    assert server.there == {"box": renewed}
+
+
+def test_expired_is_for_absent() -> None:
+    with pytest.raises(ConfigError, match="expired"):
+        plan(Server(box()), expired=True)
+
+
 @pytest.mark.parametrize("options", [{"type": "vm"}, {"target": "node2"}])
 def test_what_the_server_cannot_do_is_said_before_anything_is_done(options: dict[str, Any]) -> None:
     server = Server()
@@ -504,7 +560,36 @@ def test_a_run_that_is_slower_takes_what_the_faster_one_has_made() -> None:
 def test_what_a_killed_run_has_left_is_made_again() -> None:
     server = Server(box(status="stopped", addresses=(), keys={"unfinished": "2026-01-02T03:00:00Z/aa"}))
     assert do(server) == {}
-    assert server.done == ["delete box", "create box", "start box"]
+    assert server.done == ["update box", "delete box", "create box", "start box"]
+
+
+def test_what_a_killed_run_has_left_too_broken_to_be_written_is_made_again() -> None:
+    server = Server(box(status="stopped", addresses=(), keys={"unfinished": "2026-01-02T03:00:00Z/aa"}))
+    server.fails["update box"] = OperationFailed("it has no disk", 400)
+    assert do(server) == {}
+    assert server.done == ["update box", "delete box", "create box", "start box"]
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_a_creation_that_ends_while_its_server_is_asked_is_never_removed(refused: bool) -> None:
+    server = Server(box(status="stopped", addresses=(), keys={"unfinished": "2026-01-02T03:00:00Z/aa"}))
+    finished = box(status="stopped", addresses=(), revision="2", keys={"owner": "the other run"})
+
+    def ends(name: str) -> bool:
+        if not refused:
+            server.there[name] = finished
+        return False
+
+    def refuses(instance: Instance, change: InstanceChange, deadline: Deadline) -> None:
+        server.there[instance.name] = finished
+        raise OperationFailed("busy", 400)
+
+    server.is_busy = ends  # type: ignore[method-assign]
+    if refused:
+        server.update_instance = refuses  # type: ignore[method-assign]
+    assert do(server) == {}
+    assert server.done == ["start box"]
+    assert server.there["box"].keys["owner"] == "the other run"
 
 
 def test_what_another_run_is_making_is_left_to_it() -> None:
