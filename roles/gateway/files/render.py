@@ -15,7 +15,7 @@ import hashlib
 import ipaddress
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 Leg = Mapping[str, Any]
@@ -142,21 +142,26 @@ def _target(rules: Mapping[str, Any], name: str) -> str:
 
 
 def _keys(policy: str, rules: Mapping[str, Any], port: int, value: str) -> Iterator[str]:
-    """Yield the lines of the map of one policy and port; value has N where the target's name belongs."""
+    """Yield the lines of the map of one policy and port; value has N where the target's name belongs.
+
+    What a name has of its own is all that it has: its key is there at each port where a pattern around it would fit.
+    """
     for name, allowed in sorted(rules["names"].items()):
         if port in allowed:
             yield f'"{policy}|{name}" {value.replace("N", _target(rules, name))};'
+        elif any(name.endswith(f".{parent}") for parent in rules["wildcards"]):
+            yield f'"{policy}|{name}" "";'
     for name, denied in sorted(rules["denied_names"].items()):
         if (not denied or port in denied) and name not in rules["names"]:
             yield f'"{policy}|{name}" "";'
-    # among patterns the first one that fits counts: the denials
+    # among patterns the first one that fits counts: the denials; \z is the end, where $ lets a line feed follow
     for name, denied in sorted(rules["denied_wildcards"].items()):
         if not denied or port in denied:
-            yield f'"~*^{policy}\\|[a-z0-9._-]+\\.{re.escape(name)}$" "";'
+            yield f'"~*^{policy}\\|[a-z0-9._-]+\\.{re.escape(name)}\\z" "";'
     for name, allowed in sorted(rules["wildcards"].items()):
         if port in allowed:
             pattern = f"(?<h>[a-z0-9-]+(?:\\.[a-z0-9-]+)*\\.{re.escape(name)})"
-            yield f'"~*^{policy}\\|{pattern}$" {value.replace("N", "$h")};'
+            yield f'"~*^{policy}\\|{pattern}\\z" {value.replace("N", "$h")};'
 
 
 def nginx(settings: Mapping[str, Any], legs: Mapping[str, Leg]) -> str:
@@ -318,18 +323,41 @@ def digest(rules: Mapping[str, Any]) -> str:
 
 def elements(legs: Mapping[str, Leg]) -> dict[str, list[str]]:
     """Return the elements of the sets that follow the legs."""
-    found: dict[str, list[str]] = {"guests": [], "direct": [], "refused": [], "bound": [], "ports": []}
+    found: dict[str, list[str]] = {"guests": [], "direct": [], "bound": [], "ports": []}
     for name, leg in sorted(legs.items()):
         rules = leg["rules"]
         found["guests"].append(f'"{name}" . {address(leg, 2)}')
-        for network_text, allowed in sorted(rules["networks"].items()):
-            found["direct"] += [f'"{name}" . {network_text} . {port}' for port in allowed]
-        for network_text, denied in sorted(rules["denied_networks"].items()):
-            found["refused"] += [f'"{name}" . {network_text} . {port}' for port in denied or ("0-65535",)]
+        for port in {port for allowed in rules["networks"].values() for port in allowed}:
+            found["direct"] += [f'"{name}" . {text} . {port}' for text in _direct(rules, port)]
         for host, target in sorted(rules["bound"].items()):
             found["bound"] += [f"{target} . {port}" for port in rules["names"][host]]
     found["ports"] = [str(port) for port in ports(legs)]
     return {name: sorted(set(values)) for name, values in found.items()}
+
+
+def _direct(rules: Mapping[str, Any], port: int) -> Iterator[str]:
+    """Yield what is let through at a port of the networks without what is denied: a set takes no elements that overlap."""
+    allowed = _spans(text for text, ports_of in rules["networks"].items() if port in ports_of)
+    denied = _spans(text for text, ports_of in rules["denied_networks"].items() if not ports_of or port in ports_of)
+    for begin, end in allowed:
+        free = begin
+        for first, last in (span for span in denied if span[0] <= end and begin <= span[1]):
+            if free < first:
+                yield from _networks(free, first - 1)
+            free = last + 1
+        if free <= end:
+            yield from _networks(free, end)
+
+
+def _spans(texts: Iterable[str]) -> list[tuple[int, int]]:
+    """Return first and last address of networks, sorted; none overlap."""
+    merged = ipaddress.collapse_addresses(map(ipaddress.IPv4Network, texts))
+    return [(int(network[0]), int(network[-1])) for network in merged]
+
+
+def _networks(first: int, last: int) -> Iterator[str]:
+    for network in ipaddress.summarize_address_range(ipaddress.IPv4Address(first), ipaddress.IPv4Address(last)):
+        yield str(network).removesuffix("/32")
 
 
 def element_script(legs: Mapping[str, Leg]) -> str:
@@ -354,8 +382,7 @@ table inet pixels
 delete table inet pixels
 table inet pixels {{
   set guests {{ type ifname . ipv4_addr; }}
-  set direct {{ type ifname . ipv4_addr . inet_service; flags interval; auto-merge; }}
-  set refused {{ type ifname . ipv4_addr . inet_service; flags interval; auto-merge; }}
+  set direct {{ type ifname . ipv4_addr . inet_service; flags interval; }}
   set bound {{ type ipv4_addr . inet_service; }}
   set ports {{ type inet_service; }}
   set never {{ type ipv4_addr; flags interval; auto-merge; elements = {{ 0.0.0.0/8, 127.0.0.0/8, 169.254.0.0/16, 224.0.0.0/3, {own} }} }}
@@ -376,7 +403,6 @@ table inet pixels {{
     iifname . ip saddr != @guests jump stranger
     ip daddr @never jump refuse
     meta l4proto != tcp jump refuse
-    iifname . ip daddr . tcp dport @refused jump refuse
     iifname . ip daddr . tcp dport != @direct jump refuse
   }}
   chain input {{
@@ -418,10 +444,8 @@ table inet pixels {{
   }}
   chain forward {{
     type filter hook forward priority 0; policy drop;
-    iifname "pxe-*" oifname "{uplink}" iifname . ip daddr . tcp dport @refused drop
     iifname "pxe-*" oifname "{uplink}" ct state established iifname . ip daddr . tcp dport @direct accept
     iifname "pxe-*" oifname "{uplink}" iifname . ip daddr . tcp dport @direct jump open_one
-    iifname "{uplink}" oifname . ip saddr . tcp sport @refused drop
     iifname "{uplink}" oifname . ip saddr . tcp sport @direct ct state established accept
   }}
   chain source {{

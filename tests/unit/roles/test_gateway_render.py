@@ -109,13 +109,13 @@ def test_denials_come_before_what_they_deny(render: ModuleType) -> None:
     assert text.index("deep") < text.index("(?<h>")
     assert "192.0.2.9:443 10.9.0.250;" in text
     found = render.elements({"pxe-0000": made})
-    assert found["direct"] == ['"pxe-0000" . 198.51.100.0/24 . 80']
-    assert found["refused"] == ['"pxe-0000" . 198.51.100.7 . 0-65535', '"pxe-0000" . 198.51.100.8 . 80']
+    spans = ("0/30", "4/31", "6", "9", "10/31", "12/30", "16/28", "32/27", "64/26", "128/25")
+    assert found["direct"] == sorted(f'"pxe-0000" . 198.51.100.{span} . 80' for span in spans)
     assert found["bound"] == ["192.0.2.9 . 443", "192.0.2.9 . 80"]
 
 
 def test_without_legs_nothing_is_let_through(render: ModuleType) -> None:
-    assert render.elements({}) == {"guests": [], "direct": [], "refused": [], "bound": [], "ports": ["443", "80"]}
+    assert render.elements({}) == {"guests": [], "direct": [], "bound": [], "ports": ["443", "80"]}
 
 
 def test_an_archive_is_for_the_gateway_itself(render: ModuleType) -> None:
