@@ -198,7 +198,8 @@ class IncusBackend(Backend):
                     f"{instance.name} was changed by somebody else meanwhile", 412, "PUT", self._path(instance.name)
                 )
             try:
-                self._put(instance.name, shape.changed_shape(record, change), etag, deadline)
+                changed = shape.confined_shape(self._client, record, shape.changed_shape(record, change))
+                self._put(instance.name, changed, etag, deadline)
                 return
             except Conflict:
                 # a restart changes the ETag too: only a change of what we manage is a conflict

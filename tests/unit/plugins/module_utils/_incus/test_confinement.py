@@ -60,7 +60,8 @@ def test_a_mount_of_what_belongs_to_the_system_is_a_way_out(source: str) -> None
 
 
 @pytest.mark.parametrize(
-    "source", ["/srv/x", "/home/me/project", "/root/work", "/tmp/a/b", "/var/www", "/variable", "/opt/tools", "/mnt/run"]
+    "source",
+    ["/srv/x", "/home/me/project", "/root/work", "/tmp/a/b", "/var/www", "/variable", "/opt/tools", "/mnt/run"],
 )
 def test_a_mount_of_a_folder_of_the_user_is_none(source: str) -> None:
     mount = {"type": "disk", "source": source, "path": "/x"}
