@@ -29,10 +29,27 @@ _OF_SYSTEM = (
 
 
 def nic(wire: str) -> Device:
-    """Return the only NIC of a confined sandbox: macvlan has no path to the server's own stack."""
+    """Return the only NIC of a confined sandbox: macvlan has no path to the server's own stack.
+
+    Its MAC follows from the wire and is the only one that the leg's DHCP answers: neither a restore nor another
+    machine-id in the guest leaves it without its address until a lease has ended.
+    """
     if wire == NO_WIRE:
         return _NOTHING
-    return {"type": "nic", "nictype": "macvlan", "mode": "private", "parent": wire, "name": codec.NIC}
+    return {
+        "type": "nic",
+        "nictype": "macvlan",
+        "mode": "private",
+        "parent": wire,
+        "name": codec.NIC,
+        "hwaddr": mac(wire),
+    }
+
+
+def mac(wire: str) -> str:
+    """Return the MAC on a wire: the number of the wire, locally administered; the gateway's program makes the same of its leg."""
+    number = int(wire.rpartition("-")[2], 16)
+    return ":".join(("02", "70", *(f"{byte:02x}" for byte in number.to_bytes(4, "big"))))
 
 
 def masks(given: Mapping[str, Device]) -> dict[str, Device]:
@@ -68,8 +85,8 @@ def _nic_problem(wire: str | None, devices: Mapping[str, Device]) -> str:
         return ""
     if codec.NIC not in devices:
         return f"its NIC {codec.NIC} does not hang on a wire of the gateway"
-    if {key: value for key, value in devices[codec.NIC].items() if key != "hwaddr"} != nic(wire):
-        return f"its NIC {codec.NIC} is not a private macvlan on {wire}"
+    if devices[codec.NIC] != nic(wire):
+        return f"its NIC {codec.NIC} is not a private macvlan with the MAC of {wire} on it"
     return ""
 
 

@@ -183,7 +183,7 @@ def switch(changed: set[str], before: Legs, after: Legs) -> None:
     for name in gone:
         with contextlib.suppress(FileNotFoundError):
             (wants / unit(name)).unlink()
-        for path in (Path(f"/var/lib/misc/{name}.leases"), STATE / "refused" / f"{name}.json"):
+        for path in (RUN / f"{name}.leases", STATE / "refused" / f"{name}.json"):
             path.unlink(missing_ok=True)
     if gone:
         run("systemctl", "stop", *map(unit, gone))

@@ -111,9 +111,10 @@ def dns(name: str, leg: Leg) -> str:
         "local=/#/",
         "dhcp-authoritative",
         f"dhcp-range={address(leg, 0)},static,255.255.255.0,1h",
-        # whoever is on this wire is the sandbox, whatever it calls itself
-        f"dhcp-host=*:*:*:*:*:*,{address(leg, 2)}",
-        f"dhcp-leasefile=/var/lib/misc/{name}.leases",
+        # by a MAC and not for whoever asks: a lease under another client's name would keep the address from the sandbox
+        f"dhcp-host={mac(name)},{address(leg, 2)}",
+        "dhcp-ignore=tag:!known",
+        f"dhcp-leasefile=/run/pixels/{name}.leases",
         f"dhcp-option=option:router,{address(leg, 1)}",
         f"dhcp-option=option:dns-server,{address(leg, 1)}",
         "log-queries=extra",
@@ -122,6 +123,12 @@ def dns(name: str, leg: Leg) -> str:
     lines += [f"host-record={host},{address(leg, leg['slots'].get(host, 1))}" for host in sorted(rules["names"])]
     lines += [f"address=/{host}/{address(leg, 1)}" for host in sorted(rules["wildcards"])]
     return "\n".join(lines) + "\n"
+
+
+def mac(name: str) -> str:
+    """Return the MAC of the sandbox at a leg, as the collection gives it one."""
+    number = int(name.rpartition("-")[2], 16)
+    return ":".join(("02", "70", *(f"{byte:02x}" for byte in number.to_bytes(4, "big"))))
 
 
 def ports(legs: Mapping[str, Leg]) -> list[int]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.policy import policy
+from ansible_collections.pixels.sandbox.plugins.module_utils._incus import confinement
 
 PROGRAM = Path(__file__).parents[3] / "roles/gateway/files/render.py"
 SETTINGS: dict[str, Any] = {
@@ -80,6 +81,17 @@ def test_a_name_with_ports_of_its_own_keeps_its_address(render: ModuleType) -> N
     assert second["slots"] == {"m.example.test": 3, "a.example.test": 4}
     with pytest.raises(ValueError, match="more than 248 names"):
         render.with_slots(leg(allow=[f"n{number}.example.test:22" for number in range(249)]), None)
+
+
+@pytest.mark.parametrize("wire", ["pxe-0000", "pxe-0007", "pxe-fffe", "pxe-0102a0ff"])
+def test_dhcp_answers_the_mac_that_the_sandbox_has_on_its_wire_and_no_other(render: ModuleType, wire: str) -> None:
+    mac = str(confinement.nic(wire)["hwaddr"])
+    # one station, locally administered
+    assert int(mac[:2], 16) & 3 == 2
+    lines = render.dns(wire, render.with_slots(leg(3), None)).splitlines()
+    assert [line for line in lines if line.startswith("dhcp-host=")] == [f"dhcp-host={mac},100.64.3.2"]
+    assert "dhcp-ignore=tag:!known" in lines
+    assert "dhcp-range=100.64.3.0,static,255.255.255.0,1h" in lines
 
 
 def test_legs_of_one_policy_share_its_map(render: ModuleType) -> None:

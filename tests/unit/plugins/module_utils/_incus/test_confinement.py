@@ -31,6 +31,7 @@ def test_a_confined_sandbox_has_no_way_out() -> None:
         ({}, {"eth0": {"type": "nic", "network": "pixels0"}}, "private macvlan"),
         ({}, {"eth0": {**confinement.nic(WIRE), "mode": "bridge"}}, "private macvlan"),
         ({}, {"eth0": {**confinement.nic(WIRE), "parent": "pxe-0008"}}, "private macvlan"),
+        ({}, {"eth0": {**confinement.nic(WIRE), "hwaddr": "02:70:00:00:00:08"}}, "the MAC of pxe-0007"),
         ({}, {"eth1": {"type": "nic", "network": "pixels0"}}, "eth1 is a nic"),
         ({}, {"out": {"type": "proxy", "bind": "instance"}}, "proxy out leads"),
         ({}, {"host": {"type": "disk", "source": "/var/run", "path": "/run2"}}, "/var/run of the server"),
