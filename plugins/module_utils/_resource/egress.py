@@ -47,6 +47,8 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._resource.ownership
 
 _TRIES = 5
 _POLL_SECONDS = 0.2
+#: How long it may take to remove a wire again that was made for nothing.
+_UNDO_SECONDS = 60.0
 #: How long a sandbox that has just been started may take to have its rules.
 _BOOT_SECONDS = 5.0
 #: Where a sandbox finds what its policy is.
@@ -247,9 +249,8 @@ class Enforcer:
                 # what the sandbox itself enforces comes before what may lead it out of its wire
                 guest.tell(self.backend, found, wanted, deadline)
             if wanted.at_gateway and wanted.mode != "none":
-                if wire in (None, NO_WIRE):
-                    wire = made = self.backend.make_wire(name, deadline)
-                self.backend.connect_wire(str(wire), wanted.rules(), deadline)
+                wire = self.backend.make_wire(name, deadline, None if wire == NO_WIRE else wire)
+                made = wire if wire != found.wire else None
             else:
                 wire = NO_WIRE if wanted.at_gateway else None
             text = wanted.text if wanted.confined else None
@@ -259,12 +260,18 @@ class Enforcer:
                 keys={} if found.keys.get(KEY_EGRESS) == text else {KEY_EGRESS: text},
             )
             try:
+                if wire not in (None, NO_WIRE):
+                    self.backend.connect_wire(str(wire), wanted.rules(), deadline)
                 if change:
                     self.backend.update_instance(found, change, deadline)
             except Conflict:
                 self.drop(name, made, deadline)
                 deadline.pause(_POLL_SECONDS, f"change the egress of {name}")
                 continue
+            except PixelsError:
+                with contextlib.suppress(PixelsError):
+                    self.drop(name, made, Deadline(_UNDO_SECONDS))
+                raise
             if found.wire != wire:
                 self.drop(name, found.wire, deadline)
             return
@@ -322,6 +329,8 @@ def drift(found: Instance, wanted: Policy, state: GatewayState | None, said: Gue
             problems.append(f"the gateway has no leg on {found.wire}")
         else:
             problems += leg.problems
+            if leg.sandbox != found.name:
+                problems.append(f"the wire {found.wire} is that of {leg.sandbox or 'nobody'}")
             if leg.digest != wanted.rules().digest:
                 problems.append("the gateway enforces other rules than these")
     return problems

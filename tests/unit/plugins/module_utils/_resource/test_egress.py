@@ -78,9 +78,13 @@ class Server:
     def gateway_state(self) -> GatewayState | None:
         if self.gateway is None:
             return None
-        return replace(self.gateway, legs={wire: Leg(digest, "x") for wire, digest in self.legs.items()})
+        return replace(
+            self.gateway, legs={wire: Leg(digest, "x", wire.removeprefix("pxe-")) for wire, digest in self.legs.items()}
+        )
 
-    def make_wire(self, name: str, _deadline: Deadline) -> str:
+    def make_wire(self, name: str, _deadline: Deadline, now: str | None = None) -> str:
+        if now == f"pxe-{name}":
+            return now
         self.done.append(f"wire {name}")
         return f"pxe-{name}"
 
@@ -223,14 +227,33 @@ def test_what_cannot_be_is_refused_before_anything_is_done() -> None:
 
 def test_drift_is_told_in_words() -> None:
     there = box(wanted=LIST, wire="pxe-box")
-    good = GatewayState(True, (), {"pxe-box": Leg(LIST.rules().digest, "x")})
+    good = GatewayState(True, (), {"pxe-box": Leg(LIST.rules().digest, "x", "box")})
     assert drift(there, LIST, good) == []
     assert drift(there, LIST, GatewayState(True)) == ["the gateway has no leg on pxe-box"]
     assert drift(there, Policy(), None) == ["it hangs on the wire pxe-box"]
     assert drift(replace(there, wire=None), LIST, good) == ["it hangs on no wire"]
     assert drift(replace(there, wire=None), policy("none"), None) == ["it has a network"]
-    sick = GatewayState(True, ("rules",), {"pxe-box": Leg("other", "x", ("dns",))})
+    sick = GatewayState(True, ("rules",), {"pxe-box": Leg("other", "x", "box", ("dns",))})
     assert drift(there, LIST, sick) == ["rules", "dns", "the gateway enforces other rules than these"]
+
+
+def test_a_sandbox_on_the_wire_of_another_is_told_and_brought_to_its_own() -> None:
+    server = Server(box(wanted=LIST, wire="pxe-other"))
+    server.legs["pxe-other"] = LIST.rules().digest
+    assert "the wire pxe-other is that of other" in planned(server).actions[0]
+    (record,) = list_egress(cast(Backend, server), ["box"], False)
+    assert (record["verified"], record["in_force"]) == (False, "no")
+    assert not carried_out(server)
+    assert server.done == ["wire box", "connect pxe-box", "update box", "drop pxe-other"]
+    assert server.there["box"].wire == "pxe-box"
+    assert not planned(server).changed
+
+
+def test_a_wire_that_was_made_for_nothing_is_removed() -> None:
+    server = Server(box())
+    server.fail = OperationFailed("no")
+    assert carried_out(server, mode="allowlist", allow=["a.example.test"])
+    assert server.done == ["wire box", "drop pxe-box", "stop box"]
 
 
 def test_info_says_yes_no_and_unknown() -> None:
