@@ -81,9 +81,9 @@ class Wish:
             )
         kept = there if there.mode == mode or (there.confined and mode in ("agent", "allowlist")) else Policy(mode)
         private = kept.private if self.private is None else self.private
-        allow = set(kept.allow if self.allow is None else canonical(self.allow, private, "allow"))
-        allow |= set(canonical(self.allow_add, private, "allow_add"))
-        allow -= set(canonical(self.allow_remove, True, "allow_remove"))
+        allow = set(kept.allow if self.allow is None else canonical(self.allow, "allow", private))
+        allow |= set(canonical(self.allow_add, "allow_add", private))
+        allow -= set(canonical(self.allow_remove, "allow_remove", refusing=True))
         presets = self.presets if self.presets is not None or there.mode != mode else kept.presets
         return policy(
             mode,
