@@ -239,7 +239,8 @@ def policy(
         canonical(allow, "allow", private),
         canonical(deny, "deny", refusing=True),
         private,
-        entries=_entries(chosen),
+        PRESETS_VERSION,
+        _entries(chosen),
     )
     _check_enforced(made)
     return made
