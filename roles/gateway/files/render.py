@@ -28,7 +28,15 @@ SPECIAL = (
     "0.0.0.0/8, 10.0.0.0/8, 100.64.0.0/10, 127.0.0.0/8, 169.254.0.0/16, 172.16.0.0/12, 192.0.0.0/24, 192.88.99.0/24, "
     "192.168.0.0/16, 198.18.0.0/15, 224.0.0.0/3"
 )
+#: What is kept of a name that was refused: whole if it may be one, else its beginning, since a line of the log has to have an end.
+_TOLD = """\
+    default "";
+    "~^(?<like>[A-Za-z0-9._-]{1,253})\\z" $like;
+    "~^(?<unlike>(?s:.{1,64}))" $unlike;
+"""
 FIRST_SLOT, LAST_SLOT = 3, 250
+#: Refused packets of one leg that are counted by where they went, a second.
+_COUNTED = 20
 GENERATION_NAME = "generation.pixels.invalid"
 
 
@@ -49,7 +57,8 @@ def check(name: str, leg: Leg) -> None:
         ipaddress.IPv4Address(target)
     for table in set(rules) - {"bound"}:
         for port in (port for allowed in rules[table].values() for port in allowed):
-            if not isinstance(port, int) or not 0 < port < 65536:
+            # where the DNS of the leg is, nginx cannot be
+            if not isinstance(port, int) or not 0 < port < 65536 or (table == "names" and port == 53):
                 raise ValueError(f"{name}: {port!r} of {table} is no port")
 
 
@@ -226,7 +235,9 @@ stream {{
   proxy_connect_timeout 5s;
   proxy_timeout 1h;
   proxy_socket_keepalive on;
-  log_format refused escape=json '{{"t":$msec,"leg":"$server_addr","port":$server_port,"how":"tls","name":"$ssl_preread_server_name"}}';
+  map $ssl_preread_server_name $told {{
+{_TOLD}  }}
+  log_format refused escape=json '{{"t":$msec,"leg":"$server_addr","port":$server_port,"how":"tls","name":"$told"}}';
   map $status $refused {{ 500 1; 503 1; default 0; }}
   limit_conn_zone $server_addr zone=stream_leg:2m;
   map "$policy|$ssl_preread_server_name" $tls {{
@@ -264,7 +275,9 @@ stream {{
 }}
 http {{
 {common}\
-  log_format refused escape=json '{{"t":$msec,"leg":"$server_addr","port":80,"how":"http","name":"$host"}}';
+  map $host $told {{
+{_TOLD}  }}
+  log_format refused escape=json '{{"t":$msec,"leg":"$server_addr","port":80,"how":"http","name":"$told"}}';
   limit_conn_zone $server_addr zone=http_leg:2m;
   map "$policy|$host" $up {{
     default "";
@@ -294,8 +307,14 @@ http {{
     if ($up = "") {{ set $refused 1; }}
     if ($hostport = 0) {{ set $refused 1; }}
     access_log /var/log/pixels/refused.log refused if=$refused;
-    if ($up = "") {{ return 403 "egress: $host is not in the policy of this sandbox; see /etc/pixels-egress.txt\\n"; }}
-    if ($hostport = 0) {{ return 403 "egress: only port 80 of $host is in the policy of this sandbox\\n"; }}
+    error_page 418 = @refused;
+    if ($refused) {{ return 418; }}
+    location @refused {{
+      # each refusal takes a new connection, and those are limited
+      keepalive_timeout 0;
+      if ($up = "") {{ return 403 "egress: $host is not in the policy of this sandbox; see /etc/pixels-egress.txt\\n"; }}
+      return 403 "egress: only port 80 of $host is in the policy of this sandbox\\n";
+    }}
     location / {{
       proxy_pass http://$up$request_uri;
       proxy_bind $up_source;
@@ -395,9 +414,11 @@ table inet pixels {{
   set never {{ type ipv4_addr; flags interval; auto-merge; elements = {{ 0.0.0.0/8, 127.0.0.0/8, 169.254.0.0/16, 224.0.0.0/3, {own} }} }}
   set special {{ type ipv4_addr; flags interval; auto-merge; elements = {{ {SPECIAL}, {own} }} }}
   set archives {{ type ipv4_addr; flags interval; auto-merge; {of_archives} }}
-  set denied {{ type ifname . ipv4_addr . inet_proto . inet_service; size 4096; flags dynamic,timeout; timeout 1h; counter; }}
+  set denied {{ type ifname . ipv4_addr . inet_proto . inet_service; size 65536; flags dynamic,timeout; timeout 1h; counter; }}
   set denied_out {{ type ipv4_addr . inet_service; size 1024; flags dynamic,timeout; timeout 1h; counter; }}
-  set strangers {{ type ifname . ether_addr . ipv4_addr; size 1024; flags dynamic,timeout; timeout 1h; counter; }}
+  set strangers {{ type ifname . ether_addr . ipv4_addr; size 65536; flags dynamic,timeout; timeout 1h; counter; }}
+  set leases {{ type ifname; size 4096; flags dynamic; }}
+  set counted {{ type ifname; size 4096; flags dynamic; }}
   set queries {{ type ifname; size 4096; flags dynamic; }}
   set opened {{ type ifname; size 4096; flags dynamic; }}
   set open {{ type ifname; size 4096; flags dynamic; }}
@@ -418,7 +439,7 @@ table inet pixels {{
     iifname "{uplink}" ct state established,related accept
     iifname "{uplink}" udp sport 67 udp dport 68 accept
     iifname "{uplink}" drop
-    iifname "pxe-*" udp sport 68 udp dport 67 fib daddr type {{ local, broadcast }} limit rate 200/second accept
+    iifname "pxe-*" udp sport 68 udp dport 67 fib daddr type {{ local, broadcast }} jump lease
     iifname "pxe-*" meta nfproto ipv6 drop
     iifname . ip saddr != @guests jump stranger
     iifname "pxe-*" fib daddr . iif type != local jump refuse
@@ -427,6 +448,10 @@ table inet pixels {{
     iifname "pxe-*" tcp dport 53 jump open_one
     iifname "pxe-*" tcp dport @ports jump open_one
     iifname "pxe-*" jump refuse
+  }}
+  chain lease {{
+    update @leases {{ iifname limit rate over 10/second burst 20 packets }} drop
+    accept
   }}
   chain look_up {{
     update @queries {{ iifname limit rate over {limits["queries"]}/second burst {2 * limits["queries"]} packets }} drop
@@ -438,12 +463,18 @@ table inet pixels {{
     accept
   }}
   chain stranger {{
+    update @counted {{ iifname limit rate over {_COUNTED}/second burst {5 * _COUNTED} packets }} drop
     update @strangers {{ iifname . ether saddr . ip saddr }}
     drop
   }}
-  chain refuse {{
+  chain count {{
+    # what one guest is refused must not push out what another was
+    update @counted {{ iifname limit rate over {_COUNTED}/second burst {5 * _COUNTED} packets }} return
     meta l4proto {{ tcp, udp }} update @denied {{ iifname . ip daddr . meta l4proto . th dport }}
     meta l4proto != {{ tcp, udp }} update @denied {{ iifname . ip daddr . meta l4proto . 0 }}
+  }}
+  chain refuse {{
+    jump count
     # whoever works in the guest is told at once
     meta l4proto tcp reject with tcp reset
     meta l4proto udp reject with icmp type admin-prohibited
@@ -464,14 +495,16 @@ table inet pixels {{
     oifname "lo" meta skuid 0 accept
     ct state established,related accept
     oifname "pxe-*" udp sport 67 udp dport 68 accept
-    oifname "{uplink}" udp sport 68 udp dport 67 accept
+    oifname "{uplink}" ip daddr {{ 255.255.255.255, {settings["uplink_network"]} }} udp sport 68 udp dport 67 accept
+    # nginx speaks for the sandboxes, root and _apt for the gateway; nobody else has anything to say
+    meta skuid != {{ "root", "_apt", "www-data" }} jump refuse_out
     oifname "{uplink}" ip daddr {settings["resolver"]} meta l4proto {{ tcp, udp }} th dport 53 accept
     ip daddr @never jump refuse_out
-    oifname "{uplink}" ip saddr {settings["bound_source"]} ip daddr . tcp dport @bound meta skuid 33 accept
-    oifname "{uplink}" ip daddr @archives meta skuid != 33 tcp dport {{ 80, 443 }} accept
+    oifname "{uplink}" ip saddr {settings["bound_source"]} ip daddr . tcp dport @bound meta skuid "www-data" accept
+    oifname "{uplink}" ip daddr @archives meta skuid != "www-data" tcp dport {{ 80, 443 }} accept
     ip daddr @special jump refuse_out
-    oifname "{uplink}" meta skuid 33 tcp dport @ports accept
-    oifname "{uplink}" meta skuid != 33 tcp dport {{ 80, 443 }} accept
+    oifname "{uplink}" meta skuid "www-data" tcp dport @ports accept
+    oifname "{uplink}" meta skuid != "www-data" tcp dport {{ 80, 443 }} accept
     jump refuse_out
   }}
   chain refuse_out {{
