@@ -123,6 +123,8 @@ class Gateway:
             if self._is_wire(network):
                 hanging = names.bare(network["config"].get(_SANDBOX, ""))
                 problems += self._added(network)
+                if network["config"].get(_SUBNET) != entry["subnet"]:
+                    problems.append(f"its subnet {entry['subnet']} is not that of its wire")
             legs[name] = Leg(entry["digest"], entry["address"], hanging, tuple(problems))
         return GatewayState(True, (*told["problems"], *self._surplus(record)), legs)
 
@@ -375,7 +377,7 @@ class Gateway:
                 networks = self._networks()
                 for network in networks:
                     # one that a change behind our back has parted from its sandbox, or a killed run has left
-                    if self._is_clean(network, name):
+                    if self._is_clean(network, name) and self._renewed(network):
                         return str(network["name"])
                 chosen, subnet = self._free(subnets, networks)
                 self._taken.add(chosen)
@@ -399,6 +401,17 @@ class Gateway:
         raise Conflict(
             f"every wire that was free for {name} was taken by somebody else meanwhile", 409, "POST", NETWORKS
         )
+
+    def _renewed(self, network: Record) -> bool:
+        """Say whether a wire is still there; one that nothing hangs on is as new again, so that nobody clears it away meanwhile."""
+        if self._users(network):
+            return True
+        body = {"config": {_MADE: wire.time_to_wire(datetime.now(timezone.utc))}}
+        try:
+            self._client.request("PATCH", f"{NETWORKS}/{network['name']}", json=body)
+        except NotFound:
+            return False
+        return True
 
     def _create_network(self, body: Record) -> bool:
         """Create a network; False where another controller was faster."""
@@ -425,8 +438,14 @@ class Gateway:
         if self.record() is not None:
             self._batch.submit(wire_name, None, deadline)
         # what somebody else has hung on it stays there, and without a leg reaches nothing
-        if found is not None and not users:
+        if found is None or users:
+            return
+        try:
             self._delete_network(wire_name)
+        except ApiError:
+            # a run that makes the sandbox again has found it, and brings its leg back
+            if names.server_name(name) not in self._users(self._client.get(f"{NETWORKS}/{wire_name}")):
+                raise
 
     def _delete_network(self, name: str) -> None:
         """Delete a network, one after the other, as each takes interfaces away; one that is gone is success."""

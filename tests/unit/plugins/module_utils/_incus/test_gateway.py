@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any, cast
 
@@ -18,6 +19,7 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import
     ConfigError,
     Conflict,
     Foreign,
+    NotFound,
     OperationFailed,
 )
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import (
@@ -51,6 +53,7 @@ class Site:
         self.passing = 0
         self.poison: set[str] = set()
         self.answer: dict[str, ExecResult] = {}
+        self.meanwhile: Callable[[str], object] = lambda name: None
         if gateway:
             config = {
                 **hardening.LEVELS["strict"],
@@ -80,6 +83,8 @@ class Site:
         return (found, "") if found else None
 
     def get(self, path: str, **_params: str) -> Any:
+        if path.startswith(f"{NETWORKS}/"):
+            return self.networks[path.rsplit("/", 1)[1]]
         return list(self.networks.values()) if path == NETWORKS else [{"name": "pixels"}]
 
     def request(self, method: str, path: str, json: Any = None) -> None:
@@ -87,7 +92,18 @@ class Site:
             if self.vanished:
                 self.vanished -= 1
                 raise ApiError("Device does not exist", 500)
-            del self.networks[path.rsplit("/", 1)[1]]
+            gone = path.rsplit("/", 1)[1]
+            self.meanwhile(gone)
+            legs = self.instance["devices"] if self.instance else {}
+            if gone in legs or any("px-gateway" not in user for user in self.networks[gone]["used_by"]):
+                raise ApiError("The network is currently in use", 400)
+            del self.networks[gone]
+        elif method == "PATCH":
+            there = path.rsplit("/", 1)[1]
+            self.meanwhile(there)
+            if there not in self.networks:
+                raise NotFound("Network not found", 404)
+            self.networks[there]["config"].update(json["config"])
         elif self.passing:
             self.passing -= 1
             raise ApiError("Failed to delete bridge children interfaces: it does not exist", 500)
@@ -125,7 +141,10 @@ class Site:
         if verb == "refused":
             told = {leg: [{"how": "dns", "target": "x.test", "count": 2, "last": 5}] for leg in request.argv[2:]}
             return ExecResult(0, json.dumps(told).encode())
-        legs = {leg: {"digest": RULES.digest, "address": "a", "problems": []} for leg in self.legs}
+        legs = {
+            name: {"digest": RULES.digest, "subnet": leg["subnet"], "address": "a", "problems": []}
+            for name, leg in self.legs.items()
+        }
         return ExecResult(0, json.dumps({"version": 1, "problems": [], "legs": legs}).encode())
 
 
@@ -274,6 +293,43 @@ def test_what_is_added_to_a_wire_is_told_and_left_behind(addition: dict[str, str
     gateway.drop_wire("a", wire, soon())
     assert wire not in site.legs
     assert (wire in site.networks) == isinstance(addition, str)
+
+
+def test_an_old_wire_that_is_taken_again_is_no_orphan_for_another_controller() -> None:
+    site = Site()
+    gateway = site.gateway()
+    wire = gateway.make_wire("a", soon())
+    old = (datetime.now(timezone.utc) - timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    site.networks[wire]["config"]["user.pixels.made"] = old
+    assert gateway.make_wire("a", soon()) == wire
+    assert site.gateway().make_wire("b", soon()) == "pxe-0001"
+    assert wire in site.networks
+    # and where the other one was faster, there is a new one
+    site.networks[wire]["config"]["user.pixels.made"] = old
+    site.meanwhile = lambda name: site.networks.pop(name, None)
+    assert site.gateway().make_wire("a", soon()) != wire
+
+
+def test_a_wire_that_is_taken_again_while_it_is_removed_is_left_to_who_takes_it() -> None:
+    site = Site()
+    gateway, wire = connected(site)
+    site.networks[wire]["used_by"] = []
+    site.meanwhile = lambda name: site.networks[name].update(used_by=["/1.0/instances/px-a?project=p"])
+    gateway.drop_wire("a", wire, soon())
+    assert wire in site.networks
+    site.networks[wire]["used_by"] = []
+    site.meanwhile = lambda name: site.networks[name].update(used_by=["/1.0/profiles/x"])
+    with pytest.raises(ApiError, match="in use"):
+        gateway.drop_wire("a", wire, soon())
+
+
+def test_a_leg_whose_subnet_is_not_that_of_its_wire_is_told() -> None:
+    site = Site()
+    gateway, wire = connected(site)
+    site.networks[wire]["config"]["user.pixels.subnet"] = "100.64.3.0/24"
+    state = gateway.state()
+    assert state
+    assert state.legs[wire].problems == ("its subnet 100.64.0.0/24 is not that of its wire",)
 
 
 def test_a_wire_of_another_sandbox_is_not_taken_for_its_own() -> None:
