@@ -40,7 +40,20 @@ CONTAINER_KEYS = re.compile(
 )
 DEVICE_KEYS = {
     "disk": {"type", "path", "pool", "size", "source", "readonly", "shift"},
-    "nic": {"type", "name", "network", "nictype", "parent", "hwaddr", "ipv4.address", "ipv6.address", "host_name"},
+    "nic": {
+        "type",
+        "name",
+        "network",
+        "nictype",
+        "mode",
+        "parent",
+        "hwaddr",
+        "ipv4.address",
+        "ipv6.address",
+        "host_name",
+    },
+    "proxy": {"type", "bind", "listen", "connect"},
+    "none": {"type"},
 }
 BODIES: Mapping[str, set[str]] = {
     "instance": {"name", "type", "source", "config", "devices", "profiles", "description"},

@@ -177,12 +177,15 @@ class Backend(ABC):
         """Delete the gateway and its network; ConfigError while there are wires of sandboxes."""
 
     @abstractmethod
-    def make_wire(self, name: str, deadline: Deadline) -> str:
-        """Make a link for the sandbox of this name, which nothing hangs on yet, and return what it is called."""
+    def make_wire(self, name: str, deadline: Deadline, now: str | None = None) -> str:
+        """Return the link of the sandbox of this name, or make one where it has none that is as it was made.
+
+        now is the one that the sandbox hangs on: one of another sandbox, or to which something was added, is not returned.
+        """
 
     @abstractmethod
     def drop_wire(self, name: str, wire: str, deadline: Deadline) -> None:
-        """Remove a link of the sandbox, with its leg; one that is gone is success."""
+        """Remove a link of the sandbox, with its leg; one that is gone, or is another sandbox's, is left so."""
 
     @abstractmethod
     def connect_wire(self, wire: str, rules: Rules, deadline: Deadline) -> None:

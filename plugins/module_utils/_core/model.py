@@ -311,10 +311,14 @@ class FileInfo:
 
 @dataclass(frozen=True)
 class Leg:
-    """What the gateway has for one wire; digest is the fingerprint of the rules that it enforces there."""
+    """What the gateway has for one wire; digest is the fingerprint of the rules that it enforces there.
+
+    sandbox is the bare name of the sandbox that the wire was made for, "" where the wire is none of ours.
+    """
 
     digest: str
     address: str
+    sandbox: str
     problems: tuple[str, ...] = ()
 
 

@@ -13,6 +13,7 @@ import hashlib
 import ipaddress
 import json
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -40,6 +41,21 @@ _NEVER = tuple(
         ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3", "::/127", "fe80::/10", "ff00::/8"),
     )
 )
+#: Ways in which IPv6 carries an address of IPv4: compatible, mapped, translated, NAT64, Teredo, 6to4. What is in them would not be judged.
+_CARRIERS = tuple(
+    map(
+        ipaddress.ip_network,
+        (
+            "::/96",
+            "::ffff:0:0/96",
+            "::ffff:0:0:0/96",
+            "64:ff9b::/96",
+            "64:ff9b:1::/48",
+            "2001::/32",
+            "2002::/16",
+        ),
+    )
+)
 #: A target only where the policy asks for it.
 _PRIVATE = tuple(
     map(
@@ -53,9 +69,12 @@ _PRIVATE = tuple(
             "192.168.0.0/16",
             "198.18.0.0/15",
             "fc00::/7",
+            "fec0::/10",
         ),
     )
 )
+#: A resolver answers whoever asks with what anybody else wants to be told, and takes data out in what it is asked.
+_RESOLVERS = {53: "DNS", 853: "DNS over TLS"}
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _PORTS = re.compile(r"[0-9]{1,5}(?:,[0-9]{1,5})*")
 
@@ -128,7 +147,10 @@ class Rules:
 
 @dataclass(frozen=True)
 class Policy:
-    """What is wanted of a sandbox's egress; allow and deny are in canonical form, sorted."""
+    """What is wanted of a sandbox's egress; allow and deny are in canonical form, sorted.
+
+    entries are those that the presets had when it was given: presets of a later version change nothing until a task asks for them.
+    """
 
     mode: str = "unrestricted"
     enforcement: str | None = None
@@ -137,6 +159,7 @@ class Policy:
     deny: tuple[str, ...] = ()
     private: bool = False
     presets_version: int = PRESETS_VERSION
+    entries: tuple[str, ...] = ()
 
     @property
     def confined(self) -> bool:
@@ -170,17 +193,21 @@ class Policy:
 
     def rules(self) -> Rules:
         """Return what is to be enforced; an unrestricted policy has no rules."""
-        allowed = [parse(text, self.private) for preset in _presets(self.presets) for text in PRESETS[preset]]
-        allowed += [parse(text, self.private) for text in self.allow]
-        denied = [parse(text, True) for text in self.deny]
-        if self.at_gateway:
-            # IPv6 has no path there that could be denied
-            denied = [target for target in denied if target.kind != "network" or ":" not in target.value]
-        rules = _rules(allowed, denied)
-        if not self.in_guest:
-            return rules
-        # there a name is its addresses, and a denied network counts for those as well
-        return replace(rules, denied_networks=_denials(denied)["network"])
+        return _rules_of(self)
+
+
+@lru_cache(maxsize=64)
+def _rules_of(wanted: Policy) -> Rules:
+    allowed = [parse(text, wanted.private) for text in (*wanted.entries, *wanted.allow)]
+    denied = [parse(text, refusing=True) for text in wanted.deny]
+    if wanted.at_gateway:
+        # IPv6 has no path there that could be denied
+        denied = [target for target in denied if target.kind != "network" or ":" not in target.value]
+    rules = _rules(allowed, denied)
+    if not wanted.in_guest:
+        return rules
+    # there a name is its addresses, and a denied network counts for those as well
+    return replace(rules, denied_networks=_denials(denied)["network"])
 
 
 def policy(
@@ -205,19 +232,21 @@ def policy(
     if mode == "none":
         _refuse(mode, given, ("allow", "deny", "presets", "private"))
     chosen = tuple(presets) if presets is not None else (("agent",) if mode == "agent" else ())
-    _presets(chosen)
     made = Policy(
         mode,
         enforcement or default_enforcement,
         tuple(sorted(set(chosen))),
-        canonical(allow, private, "allow"),
-        canonical(deny, True, "deny"),
+        canonical(allow, "allow", private),
+        canonical(deny, "deny", refusing=True),
         private,
+        PRESETS_VERSION,
+        _entries(chosen),
     )
     _check_enforced(made)
     return made
 
 
+@lru_cache(maxsize=256)
 def stored_policy(text: str) -> Policy:
     """Return the policy that a sandbox carries; ConfigError for a text that is none."""
     try:
@@ -227,17 +256,34 @@ def stored_policy(text: str) -> Policy:
         fields: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in told.items()
         }
-        return Policy(**fields)
-    except (ValueError, TypeError, KeyError, AttributeError) as exc:
+        if "entries" not in fields:
+            fields["entries"] = _entries(fields["presets"])
+        made = Policy(**fields)
+        _check_stored(made)
+        made.rules()
+        return made
+    except (ConfigError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as exc:
         raise ConfigError(f"the policy that the sandbox carries cannot be read: {exc}") from exc
 
 
-def canonical(entries: Iterable[str], private: bool, option: str) -> tuple[str, ...]:
+def _check_stored(made: Policy) -> None:
+    """Raise ValueError for a policy that nobody can have given: what cannot be understood is not to count as none."""
+    if not made.confined or made.mode not in MODES or made.enforcement not in ENFORCEMENTS:
+        raise ValueError(f"there is no mode {made.mode!r} with enforcement {made.enforcement!r}")
+    for name in ("presets", "allow", "deny", "entries"):
+        value = getattr(made, name)
+        if not isinstance(value, tuple) or not all(isinstance(text, str) for text in value):
+            raise ValueError(f"{name} is no list of texts")
+    if not isinstance(made.private, bool) or not isinstance(made.presets_version, int):
+        raise TypeError("private is no truth value, or presets_version is no number")
+
+
+def canonical(entries: Iterable[str], option: str, private: bool = False, refusing: bool = False) -> tuple[str, ...]:
     """Return entries in their canonical form, sorted, each once; ConfigError, naming the option, for a bad one."""
     found = set()
     for entry in entries:
         try:
-            found.add(parse(str(entry), private or option == "deny").text)
+            found.add(parse(str(entry), private, refusing).text)
         except ConfigError as exc:
             raise ConfigError(f"{option}: {exc}") from exc
     if len(found) > MOST_ENTRIES:
@@ -246,23 +292,27 @@ def canonical(entries: Iterable[str], private: bool, option: str) -> tuple[str, 
 
 
 @lru_cache(maxsize=2 * MOST_ENTRIES)
-def parse(entry: str, private: bool = False) -> Target:
-    """Return what an entry names; ConfigError for what cannot be enforced, and why."""
+def parse(entry: str, private: bool = False, refusing: bool = False) -> Target:
+    """Return what an entry names; ConfigError for what cannot be enforced, and why.
+
+    An entry that is refusing, which takes away what others give, may name what may never be given.
+    """
     if not entry or entry != entry.strip() or any(ord(char) < 33 or ord(char) == 127 for char in entry):
         raise ConfigError(f"{entry!r} is empty or has spaces or control characters")
     network, rest = _network_part(entry)
     if network is not None:
-        _check_network(entry, network, private)
-        return Target("network", _network_text(network), _ports(entry, rest))
+        if not refusing:
+            _check_network(entry, network, private)
+        return Target("network", _network_text(network), _ports(entry, rest, refusing))
     if "://" in entry or "/" in entry:
         raise ConfigError(f"{entry!r} is neither a name nor a network: write the name alone, without scheme and path")
     host, _colon, rest = entry.partition(":")
     host, bound, address = host.partition("=")
-    ports = _ports(entry, rest if _colon else None)
+    ports = _ports(entry, rest if _colon else None, refusing)
     if host.startswith("*"):
-        return _wildcard(entry, host, ports, bool(bound))
+        return _wildcard(entry, host, ports, bool(bound), refusing)
     name = _name(entry, host)
-    return Target("name", name, ports, _address(entry, address, private) if bound else None)
+    return Target("name", name, ports, _address(entry, address, private or refusing) if bound else None)
 
 
 def readable_name(text: str) -> str | None:
@@ -282,6 +332,11 @@ def _presets(names: Iterable[str]) -> list[str]:
     return sorted(set(found))
 
 
+def _entries(presets: Iterable[str]) -> tuple[str, ...]:
+    """Return what presets name, sorted."""
+    return tuple(sorted({text for preset in _presets(presets) for text in PRESETS[preset]}))
+
+
 def _check_enforced(made: Policy) -> None:
     """Raise ConfigError for what the chosen enforcement has no way to do."""
     rules = made.rules()
@@ -289,6 +344,8 @@ def _check_enforced(made: Policy) -> None:
         for network in rules.networks:
             if ":" in network:
                 raise ConfigError(f"allow: {network}: IPv6 has no path through the gateway")
+        if not made.in_guest:
+            _check_denied(made)
     if made.in_guest:
         for name in rules.wildcards:
             # a preset that cannot be enforced whole is refused too: what is left of it would not be what its word says
@@ -296,6 +353,29 @@ def _check_enforced(made: Policy) -> None:
             raise ConfigError(
                 f"{option}: *.{name}: the rules in a guest know addresses, and a wildcard cannot be looked up: "
                 "name the hosts, or take enforcement: gateway"
+            )
+
+
+def _check_denied(made: Policy) -> None:
+    """Raise ConfigError for a denied network that the gateway would meet behind names alone, where it judges the names."""
+    allowed = [parse(text, made.private) for text in made.allow]
+    if not made.presets and all(target.kind == "network" for target in allowed):
+        return
+    places = [target.value for target in allowed if target.kind == "network"]
+    places += [target.address for target in allowed if target.address]
+    merged = list(ipaddress.collapse_addresses(map(ipaddress.IPv4Network, places)))
+    for text in made.deny:
+        target = parse(text, refusing=True)
+        if target.kind != "network" or ":" in target.value:
+            continue
+        network = ipaddress.IPv4Network(target.value)
+        # where no name leads to, whatever the policy says
+        nowhere = any(special.version == 4 and network.subnet_of(special) for special in (*_NEVER, *_PRIVATE))
+        before = bisect_right(merged, network[-1], key=lambda place: place[0])
+        if not nowhere and not (before and merged[before - 1].overlaps(network)):
+            raise ConfigError(
+                f"deny: {text}: the gateway lets a name through to whatever addresses it has: deny names, or networks "
+                "inside of those that are allowed, or take enforcement: both"
             )
 
 
@@ -324,15 +404,15 @@ def _name(entry: str, host: str) -> str:
     return name
 
 
-def _wildcard(entry: str, host: str, ports: tuple[int, ...], bound: bool) -> Target:
+def _wildcard(entry: str, host: str, ports: tuple[int, ...], bound: bool, refusing: bool) -> Target:
     if not host.startswith("*.") or "*" in host[1:]:
         raise ConfigError(f"{entry!r}: a star stands alone in front, as in *.example.com")
     name = _name(entry, host[2:])
     labels = name.split(".")
-    if len(labels) == 2 and labels[0] in REGISTRY_LABELS and len(labels[1]) == 2:
+    if not refusing and len(labels) == 2 and labels[0] in REGISTRY_LABELS and len(labels[1]) == 2:
         raise ConfigError(f"{entry!r} stands for all names of a country: name the hosts")
-    for shared in MULTI_TENANT:
-        if name == shared or name.endswith(f".{shared}"):
+    for shared in () if refusing else MULTI_TENANT:
+        if name == shared or name.endswith(f".{shared}") or shared.endswith(f".{name}"):
             raise ConfigError(f"{entry!r}: anybody can get a name below {shared}: name the hosts")
     if set(ports) - set(WEB_PORTS):
         raise ConfigError(f"{entry!r}: a wildcard is for ports 80 and 443, where a connection tells its name")
@@ -369,10 +449,14 @@ def _network_text(network: Network) -> str:
 
 def _check_network(entry: str, network: Network, private: bool) -> None:
     for never in _NEVER:
-        if network.version == never.version and network.subnet_of(never):  # type: ignore[arg-type]
+        if network.version == never.version and network.overlaps(never):
             raise ConfigError(
-                f"{entry!r} means the gateway itself, its link or everybody on it, and is never let through"
+                f"{entry!r} has addresses of {never}, which means the gateway itself, its link or everybody on it, "
+                "and is never let through"
             )
+    for carrier in _CARRIERS:
+        if network.version == 6 and network.overlaps(carrier):
+            raise ConfigError(f"{entry!r} has addresses of IPv4 in {carrier}: write those themselves")
     for special in _PRIVATE:
         if network.version == special.version and network.overlaps(special) and not private:
             raise ConfigError(f"{entry!r} has private addresses, which a policy reaches only with private: true")
@@ -386,7 +470,7 @@ def _address(entry: str, text: str, private: bool) -> str:
     return str(network.network_address)
 
 
-def _ports(entry: str, text: str | None) -> tuple[int, ...]:
+def _ports(entry: str, text: str | None, refusing: bool) -> tuple[int, ...]:
     if text is None:
         return ()
     if not _PORTS.fullmatch(text):
@@ -394,6 +478,8 @@ def _ports(entry: str, text: str | None) -> tuple[int, ...]:
     ports = tuple(sorted({int(port) for port in text.split(",")}))
     if ports[0] < 1 or ports[-1] > 65535:
         raise ConfigError(f"{entry!r}: ports are from 1 to 65535")
+    for port in () if refusing else _RESOLVERS.keys() & set(ports):
+        raise ConfigError(f"{entry!r}: port {port} is {_RESOLVERS[port]}, which carries out whatever is asked there")
     return ports
 
 
@@ -411,7 +497,11 @@ def _rules(allowed: Sequence[Target], denied: Sequence[Target]) -> Rules:
         parents = _parents(name)
         # a name that is written out is looked up as such: it has what a wildcard around it gives as well
         ports = _together(given, *(tables["wildcard"].get(parent, ()) for parent in parents))
-        if left := _left(ports, [refused["name"].get(name), *map(refused["wildcard"].get, parents)]):
+        denials = [refused["name"].get(name), *map(refused["wildcard"].get, parents)]
+        if name in bound:
+            place = ipaddress.ip_address(bound[name])
+            denials += [denial for text, denial in refused["network"].items() if place in ipaddress.ip_network(text)]
+        if left := _left(ports, denials):
             names[name] = left
     for name, ports in tables["wildcard"].items():
         # what denies a wildcard as a whole, or one around it

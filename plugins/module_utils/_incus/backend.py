@@ -198,7 +198,8 @@ class IncusBackend(Backend):
                     f"{instance.name} was changed by somebody else meanwhile", 412, "PUT", self._path(instance.name)
                 )
             try:
-                self._put(instance.name, shape.changed_shape(record, change), etag, deadline)
+                changed = shape.confined_shape(self._client, record, shape.changed_shape(record, change))
+                self._put(instance.name, changed, etag, deadline)
                 return
             except Conflict:
                 # a restart changes the ETag too: only a change of what we manage is a conflict
@@ -370,9 +371,9 @@ class IncusBackend(Backend):
         """Delete the gateway and its network."""
         self._gateway.delete(deadline)
 
-    def make_wire(self, name: str, deadline: Deadline) -> str:
-        """Make a link for the sandbox of this name."""
-        return self._gateway.make_wire(name, deadline)
+    def make_wire(self, name: str, deadline: Deadline, now: str | None = None) -> str:
+        """Return the link of the sandbox of this name, a new one where it has none that is as it was made."""
+        return self._gateway.make_wire(name, deadline, now)
 
     def drop_wire(self, name: str, wire: str, deadline: Deadline) -> None:
         """Remove a link of the sandbox, with its leg."""

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Mapping
 
@@ -19,13 +20,36 @@ WIRE = re.compile(r"pxe-[0-9a-f]{4,8}")
 _NOTHING = {"type": "none"}
 #: Devices that carry nothing out of a guest.
 _HARMLESS = ("none", "tpm")
+#: Folders of a server in which sockets, devices and settings of its own are: who has one of them can ask the server for anything.
+_OF_SYSTEM = (
+    *("/bin", "/boot", "/dev", "/etc", "/lib", "/proc", "/run", "/sbin", "/sys", "/usr", "/opt/incus", "/var/run"),
+    *(f"/var/{folder}/{daemon}" for folder in ("cache", "lib", "log") for daemon in ("incus", "lxc", "lxd", "docker")),
+    *(f"/var/lib/{name}" for name in ("containerd", "dbus", "systemd")),
+)
 
 
 def nic(wire: str) -> Device:
-    """Return the only NIC of a confined sandbox: macvlan has no path to the server's own stack."""
+    """Return the only NIC of a confined sandbox: macvlan has no path to the server's own stack.
+
+    Its MAC follows from the wire and is the only one that the leg's DHCP answers: neither a restore nor another
+    machine-id in the guest leaves it without its address until a lease has ended.
+    """
     if wire == NO_WIRE:
         return _NOTHING
-    return {"type": "nic", "nictype": "macvlan", "mode": "private", "parent": wire, "name": codec.NIC}
+    return {
+        "type": "nic",
+        "nictype": "macvlan",
+        "mode": "private",
+        "parent": wire,
+        "name": codec.NIC,
+        "hwaddr": mac(wire),
+    }
+
+
+def mac(wire: str) -> str:
+    """Return the MAC on a wire: the number of the wire, locally administered; the gateway's program makes the same of its leg."""
+    number = int(wire.rpartition("-")[2], 16)
+    return ":".join(("02", "70", *(f"{byte:02x}" for byte in number.to_bytes(4, "big"))))
 
 
 def masks(given: Mapping[str, Device]) -> dict[str, Device]:
@@ -61,8 +85,8 @@ def _nic_problem(wire: str | None, devices: Mapping[str, Device]) -> str:
         return ""
     if codec.NIC not in devices:
         return f"its NIC {codec.NIC} does not hang on a wire of the gateway"
-    if {key: value for key, value in devices[codec.NIC].items() if key != "hwaddr"} != nic(wire):
-        return f"its NIC {codec.NIC} is not a private macvlan on {wire}"
+    if devices[codec.NIC] != nic(wire):
+        return f"its NIC {codec.NIC} is not a private macvlan with the MAC of {wire} on it"
     return ""
 
 
@@ -74,6 +98,19 @@ def _device_problem(name: str, device: Device) -> str:
         to_guest = device.get("bind", "host") == "host"
         return "" if to_guest else f"the proxy {name} leads from the guest to the server's network"
     if kind == "disk":
-        ours = name.startswith(codec.MOUNT) or "pool" in device
-        return "" if ours else f"the device {name} brings {device.get('source', 'a path')} of the server into the guest"
+        source = device.get("source", "a path")
+        ours = name.startswith(codec.MOUNT) and not _of_system(source)
+        return "" if ours or "pool" in device else f"the device {name} brings {source} of the server into the guest"
     return f"the device {name} is a {kind}"
+
+
+def _of_system(source: str) -> bool:
+    """Say whether a path of the server is a folder of the system, lies in one, or has one in it; what is no path is too."""
+    if not source.startswith("/") or source.endswith((".sock", ".socket")):
+        return True
+    path = "/" + posixpath.normpath(source).strip("/")
+    return any(_within(path, folder) or _within(folder, path) for folder in _OF_SYSTEM)
+
+
+def _within(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip("/") + "/")

@@ -9,13 +9,16 @@ gateway: who makes the bridge has the subnet, since of two creations of one name
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import ipaddress
 import json
+import secrets
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any
+from urllib.parse import unquote
 
 from ansible_collections.pixels.sandbox.plugins.module_utils._core import names
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.deadline import Deadline
@@ -67,6 +70,11 @@ _CARRIER = ipaddress.IPv4Network("100.64.0.0/10")
 #: The address on the uplink's /24 that is not given to anybody else.
 _BOUND = 250
 
+#: What a wire is made with, and so all that it may have beside keys of users.
+_BARE = {"ipv4.address": "none", "ipv6.address": "none"}
+#: Keys of an instance that change nothing of what it may do.
+_PLAIN = ("user.", "volatile.", "image.", "limits.", "boot.", "snapshots.")
+
 Record = dict[str, Any]
 Execute = Callable[[str, ExecRequest, Deadline], ExecResult]
 
@@ -103,14 +111,64 @@ class Gateway:
             told = self._ask("status", Deadline(30))
         except PixelsError as exc:
             return GatewayState(False, (f"the gateway does not say what it enforces: {exc}",))
+        networks = {network["name"]: network for network in self._networks()}
         legs = {}
         for name, entry in told["legs"].items():
             problems = list(entry["problems"])
             device = record["expanded_devices"].get(name, {})
             if device != _leg_device(name):
                 problems.append("its device is not the one that was made")
-            legs[name] = Leg(entry["digest"], entry["address"], tuple(problems))
-        return GatewayState(True, tuple(told["problems"]), legs)
+            network = networks.get(name, {})
+            hanging = ""
+            if self._is_wire(network):
+                hanging = names.bare(network["config"].get(_SANDBOX, ""))
+                problems += self._added(network)
+                if network["config"].get(_SUBNET) != entry["subnet"]:
+                    problems.append(f"its subnet {entry['subnet']} is not that of its wire")
+            legs[name] = Leg(entry["digest"], entry["address"], hanging, tuple(problems))
+        return GatewayState(True, (*told["problems"], *self._surplus(record)), legs)
+
+    def _surplus(self, record: Record) -> list[str]:
+        """Return in words what the gateway's instance has that it was not made with, or lacks."""
+        devices: Mapping[str, Record] = record["expanded_devices"]
+        own = {wire.NIC: self._uplink_device}
+        found = []
+        for name, device in sorted(devices.items()):
+            is_leg = confinement.WIRE.fullmatch(name) and device == _leg_device(name)
+            if not (is_leg or wire.is_root(device) or device == own.get(name) or device.get("type") == "none"):
+                found.append(f"the gateway has the device {name}, which it was not made with")
+        if devices.get(wire.NIC) != self._uplink_device:
+            found.append(f"the gateway does not hang on {self._uplink} by its {wire.NIC}")
+        table, config = hardening.LEVELS["strict"], record["expanded_config"]
+        found += [
+            f"the gateway has the key {key}, which it was not made with"
+            for key, value in sorted(config.items())
+            if key not in table and not key.startswith(_PLAIN) and value not in ("", "false")
+        ]
+        found += [f"the gateway's key {key} was changed" for key in sorted(table) if config.get(key) != table[key]]
+        return found
+
+    def _added(self, network: Record) -> list[str]:
+        """Return in words what was added to a wire since it was made."""
+        name, config = network["name"], network["config"]
+        kept = {key: value for key, value in config.items() if not key.startswith(("user.", "volatile."))}
+        found = [
+            f"the wire {name} has the key {key}, which it was not made with"
+            for key in sorted(_BARE.keys() | kept.keys())
+            if kept.get(key) != _BARE.get(key)
+        ]
+        others = sorted(self._users(network) - {config.get(_SANDBOX)})
+        return [*found, *(f"{other} hangs on the wire {name} too" for other in others)]
+
+    def _users(self, network: Record) -> set[str]:
+        """Return what hangs on a network beside the gateway: instances of the project by their names, all else by its path."""
+        found = set()
+        for path in network.get("used_by") or ():
+            place, _mark, query = path.partition("?")
+            project = dict(part.partition("=")[::2] for part in query.split("&")).get("project", "default")
+            _root, _version, kind, name = (place.split("/", 3) + [""] * 4)[:4]
+            found.add(name if (kind, unquote(project)) == ("instances", self._project) else path)
+        return found - {names.server_name(GATEWAY_NAME)}
 
     def refusals(self, wires: Sequence[str]) -> dict[str, tuple[Refusal, ...]]:
         """Return what was refused on each wire."""
@@ -160,6 +218,10 @@ class Gateway:
         """The gateway's own way out, a network for each project: names of networks are the whole server's."""
         return "pxu-" + hashlib.sha256(self._project.encode()).hexdigest()[:8]
 
+    @property
+    def _uplink_device(self) -> dict[str, str]:
+        return {"type": "nic", "network": self._uplink, "name": wire.NIC}
+
     def site(self) -> GatewaySite | None:
         """Return the gateway's place on the server."""
         record = self.record()
@@ -204,7 +266,7 @@ class Gateway:
         }
         devices = {
             wire.ROOT: {"type": "disk", "path": "/", "pool": shape.pool_for(self._client, spec.pool)},
-            wire.NIC: {"type": "nic", "network": self._uplink, "name": wire.NIC},
+            wire.NIC: self._uplink_device,
         }
         body = {
             "name": names.server_name(GATEWAY_NAME),
@@ -302,8 +364,10 @@ class Gateway:
 
     # -- wires
 
-    def make_wire(self, name: str, deadline: Deadline) -> str:
-        """Return a wire of the sandbox: the one that it has, else the lowest that is free."""
+    def make_wire(self, name: str, deadline: Deadline, now: str | None = None) -> str:
+        """Return a wire of the sandbox: the one that it has, if that is as it was made, else the lowest that is free."""
+        if now and (found := self._client.find(f"{NETWORKS}/{now}")) and self._is_clean(found[0], name):
+            return now
         record = self.record()
         if record is None:
             raise ConfigError(f"egress: {NO_GATEWAY}")
@@ -313,14 +377,13 @@ class Gateway:
                 networks = self._networks()
                 for network in networks:
                     # one that a change behind our back has parted from its sandbox, or a killed run has left
-                    if self._is_wire_of(network, names.server_name(name)):
+                    if self._is_clean(network, name) and self._renewed(network):
                         return str(network["name"])
                 chosen, subnet = self._free(subnets, networks)
                 self._taken.add(chosen)
             deadline.check(f"make a wire for {name}")
             config = {
-                "ipv4.address": "none",
-                "ipv6.address": "none",
+                **_BARE,
                 wire.KEYS + KEY_KIND: "wire",
                 _SANDBOX: names.server_name(name),
                 _PROJECT: self._project,
@@ -339,6 +402,17 @@ class Gateway:
             f"every wire that was free for {name} was taken by somebody else meanwhile", 409, "POST", NETWORKS
         )
 
+    def _renewed(self, network: Record) -> bool:
+        """Say whether a wire is still there; one that nothing hangs on is as new again, so that nobody clears it away meanwhile."""
+        if self._users(network):
+            return True
+        body = {"config": {_MADE: wire.time_to_wire(datetime.now(timezone.utc))}}
+        try:
+            self._client.request("PATCH", f"{NETWORKS}/{network['name']}", json=body)
+        except NotFound:
+            return False
+        return True
+
     def _create_network(self, body: Record) -> bool:
         """Create a network; False where another controller was faster."""
 
@@ -355,17 +429,23 @@ class Gateway:
         return _insisting(create)
 
     def drop_wire(self, name: str, wire_name: str, deadline: Deadline) -> None:
-        """Remove a wire of the sandbox, and its leg first."""
+        """Remove a wire of the sandbox, and its leg first; one that is another's is left alone."""
         found = self._client.find(f"{NETWORKS}/{wire_name}")
-        if found is not None and not self._is_wire_of(found[0], names.server_name(name)):
-            raise ConfigError(f"the network {wire_name} is not the wire of {name}; it is left alone")
-        if found is not None and _users(found[0]):
-            # of two runs that make one sandbox, the faster one has it
+        users = self._users(found[0]) if found else set()
+        # of two runs that make one sandbox, the faster one has it
+        if names.server_name(name) in users or (found and not self._is_wire_of(found[0], names.server_name(name))):
             return
         if self.record() is not None:
             self._batch.submit(wire_name, None, deadline)
-        if found is not None:
+        # what somebody else has hung on it stays there, and without a leg reaches nothing
+        if found is None or users:
+            return
+        try:
             self._delete_network(wire_name)
+        except ApiError:
+            # a run that makes the sandbox again has found it, and brings its leg back
+            if names.server_name(name) not in self._users(self._client.get(f"{NETWORKS}/{wire_name}")):
+                raise
 
     def _delete_network(self, name: str) -> None:
         """Delete a network, one after the other, as each takes interfaces away; one that is gone is success."""
@@ -387,6 +467,9 @@ class Gateway:
             raise ConfigError(f"egress: the wire {wire_name} is not there")
         leg = {"subnet": found[0]["config"][_SUBNET], "rules": rules.record}
         self._batch.submit(wire_name, leg, deadline)
+
+    def _is_clean(self, network: Record, name: str) -> bool:
+        return self._is_wire_of(network, names.server_name(name)) and not self._added(network)
 
     def _is_wire_of(self, network: Record, server_name: str) -> bool:
         return self._is_wire(network) and network["config"].get(_SANDBOX) == server_name
@@ -420,43 +503,60 @@ class Gateway:
             return False
         if made is None or datetime.now(timezone.utc) - made < _ORPHAN:
             return False
-        return not _users(network)
+        return not self._users(network)
 
     # -- legs
 
     def _commit(self, changes: Mapping[str, Record | None], deadline: Deadline) -> None:
-        """Bring legs of many wires at once: their devices, then what runs on them; away in the opposite order."""
+        """Bring legs of many wires at once: their devices, then what runs on them; away in the opposite order.
+
+        Legs that are new and cannot be brought are taken away again, and those that there were stay as they were.
+        """
         wanted = {name: leg for name, leg in changes.items() if leg is not None}
         gone = [name for name in changes if name not in wanted]
-        if wanted:
-            self._devices(wanted, (), deadline)
-        told = self._ask("apply", deadline, json.dumps({"set": wanted, "remove": gone}).encode())
+        added = self._devices(wanted, (), deadline) if wanted else []
+        try:
+            told = self._ask("apply", deadline, json.dumps({"set": wanted, "remove": gone}).encode())
+            problems = list(told["problems"])
+            for name in wanted:
+                problems += [f"{name}: {text}" for text in told["legs"][name]["problems"]]
+            if wanted and problems:
+                raise OperationFailed(f"the gateway does not enforce what it was given: {'; '.join(problems)}")
+        except PixelsError:
+            if added:
+                patience = Deadline(60)
+                with contextlib.suppress(PixelsError):
+                    self._ask("apply", patience, json.dumps({"set": {}, "remove": added}).encode())
+                with contextlib.suppress(PixelsError):
+                    self._devices((), added, patience)
+            raise
         if gone:
             self._devices((), gone, deadline)
-        problems = list(told["problems"])
-        for name in wanted:
-            problems += [f"{name}: {text}" for text in told["legs"][name]["problems"]]
-        if problems:
-            raise OperationFailed(f"the gateway does not enforce what it was given: {'; '.join(problems)}")
 
-    def _devices(self, added: Sequence[str] | Mapping[str, object], gone: Sequence[str], deadline: Deadline) -> None:
+    def _devices(
+        self, added: Sequence[str] | Mapping[str, object], gone: Sequence[str], deadline: Deadline
+    ) -> list[str]:
+        """Change the devices of legs; return the names of those that were not there."""
         path = f"/1.0/instances/{names.server_name(GATEWAY_NAME)}"
-        for _turn in range(_TRIES):
+        for turn in range(_TRIES):
             found = self._client.find(path)
             if found is None:
                 raise ConfigError(f"egress: {NO_GATEWAY}")
             record, etag = found
             devices = {name: device for name, device in record["devices"].items() if name not in gone}
+            new = [name for name in added if name not in devices]
             devices.update({name: _leg_device(name) for name in added})
             if devices == record["devices"]:
-                return
+                return []
             fields = ("architecture", "config", "ephemeral", "profiles", "stateful", "description")
             body = {**{field: record[field] for field in fields if field in record}, "devices": devices}
             try:
                 self._client.run("PUT", path, body, deadline, "change the legs of the gateway", etag)
             except Conflict:
+                # two controllers that try again in one rhythm would meet again
+                deadline.pause(secrets.randbelow(100) * (turn + 1) / 1000, "change the legs of the gateway")
                 continue
-            return
+            return new
         raise Conflict("the gateway keeps being changed by somebody else", 412, "PUT", path)
 
     def _ask(self, verb: str, deadline: Deadline, stdin: bytes = b"", arguments: Sequence[str] = ()) -> Record:
@@ -501,10 +601,16 @@ class _Batch:
         with self._turn:
             with self._guard:
                 mine, self._waiting = self._waiting, {}
-            self._failed.update(self._carry_out(mine, deadline))
-            failure = self._failed.pop(name, None)
-        if failure:
-            raise failure
+            try:
+                self._failed.update(self._carry_out(mine, deadline))
+            except Exception as exc:
+                # a mistake of ours: who waits for this must not take it for done
+                failure = OperationFailed(f"the legs of the gateway may not be changed: {exc!r}")
+                self._failed.update(dict.fromkeys(set(mine) - {name}, failure))
+                raise
+            failed = self._failed.pop(name, None)
+        if failed:
+            raise failed
 
     def _carry_out(self, changes: Mapping[str, Record | None], deadline: Deadline) -> dict[str, PixelsError]:
         """Return the failures by name."""
@@ -519,12 +625,6 @@ class _Batch:
             alone = [self._carry_out({name: leg}, deadline) for name, leg in changes.items()]
             return {name: failure for failed in alone for name, failure in failed.items()}
         return {}
-
-
-def _users(network: Record) -> set[str]:
-    """Return the instances that hang on a network beside the gateway."""
-    paths = [path.split("?")[0] for path in network.get("used_by") or ()]
-    return {path.rsplit("/", 1)[-1] for path in paths} - {names.server_name(GATEWAY_NAME)}
 
 
 def _insisting(work: Callable[[], bool]) -> bool:

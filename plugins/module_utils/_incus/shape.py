@@ -10,13 +10,14 @@ from typing import Any
 
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import ConfigError
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import (
+    KEY_EGRESS,
     KEY_HARDENING,
     RUNNING,
     CloneSource,
     InstanceChange,
     InstanceSpec,
 )
-from ansible_collections.pixels.sandbox.plugins.module_utils._core.names import server_name
+from ansible_collections.pixels.sandbox.plugins.module_utils._core.names import bare, server_name
 from ansible_collections.pixels.sandbox.plugins.module_utils._incus import confinement, hardening, wire
 from ansible_collections.pixels.sandbox.plugins.module_utils._incus.client import Client
 
@@ -53,12 +54,8 @@ def new_shape(client: Client, spec: InstanceSpec) -> Record:
     profiles = list(source["profiles"] if spec.profiles is None else spec.profiles)
     expanded, given = _given(client, profiles)
     devices = _devices(client, spec, given, source["devices"])
-    if spec.wire:
-        ways_out = confinement.ways_out(spec.wire, expanded, {**given, **devices})
-        if ways_out:
-            raise ConfigError(
-                f"egress: a confined sandbox cannot have what its profiles give it: {'; '.join(ways_out)}"
-            )
+    if spec.wire or KEY_EGRESS in spec.keys:
+        _refuse_ways_out(spec.name, confinement.ways_out(spec.wire, expanded, {**given, **devices}))
     return {"config": _config(spec, source["config"]), "devices": devices, "profiles": profiles}
 
 
@@ -188,6 +185,31 @@ def changed_shape(record: Record, change: InstanceChange) -> Record:
         config[wire.RESTART_AFTER] = record["last_used_at"]
     profiles = record["profiles"] if change.profiles is None else list(change.profiles)
     return {**record, "config": config, "devices": _changed_devices(record, change), "profiles": profiles}
+
+
+def confined_shape(client: Client, record: Record, changed: Record) -> Record:
+    """Return the changed record of an instance without the NICs that its profiles newly bring to a confined one.
+
+    ConfigError for a change that opens another way out; those that are there already are told elsewhere, and stay.
+    """
+    hangs_on = confinement.wire_of(changed["devices"])
+    moved = any(record[field] != changed[field] for field in ("devices", "profiles"))
+    if not moved or (hangs_on is None and wire.KEYS + KEY_EGRESS not in changed["config"]):
+        return changed
+    expanded, given = _given(client, changed["profiles"])
+    masks = confinement.masks(given) if hangs_on else {}
+    devices = {**masks, **changed["devices"]}
+    there = confinement.ways_out(
+        confinement.wire_of(record["devices"]), record["expanded_config"], record["expanded_devices"]
+    )
+    opened = confinement.ways_out(hangs_on, {**expanded, **changed["config"]}, {**given, **devices})
+    _refuse_ways_out(bare(record["name"]), [text for text in opened if text not in there])
+    return {**changed, "devices": devices}
+
+
+def _refuse_ways_out(name: str, found: Sequence[str]) -> None:
+    if found:
+        raise ConfigError(f"egress: {name} is confined, which this would lead around: {'; '.join(found)}")
 
 
 def _changed_config(before: Mapping[str, str], change: InstanceChange) -> dict[str, str]:

@@ -33,7 +33,7 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import 
 )
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.plan import Phase, Plan, Step, Work
 from ansible_collections.pixels.sandbox.plugins.module_utils._resource import guest, power
-from ansible_collections.pixels.sandbox.plugins.module_utils._resource.egress import Enforcer, policy_or_none
+from ansible_collections.pixels.sandbox.plugins.module_utils._resource.egress import Enforcer, check_start, policy_of
 from ansible_collections.pixels.sandbox.plugins.module_utils._resource.instance import (
     Clock,
     time_text,
@@ -319,15 +319,16 @@ class _Planner:
         self._check_lost(lost)
         self.removed = list(lost)
         status = self.instance.status
+        policy = policy_of(self.instance)
+        if status != STOPPED:
+            check_start(self.instance)
         steps = []
         if status != STOPPED:
             steps.append(Step(f"stop {self.name}", self._stop, Phase.STOP))
         steps += [self._delete_step(label) for label in reversed(lost)]
         steps.append(Step(f"restore checkpoint {self.label} of {self.name}", self._restore))
         if status in (RUNNING, FROZEN):
-            start = Step(f"start {self.name}", lambda: power.start(self.backend, self.name, self.deadline), Phase.BOOT)
-            steps.append(start)
-            policy = policy_or_none(self.instance)
+            steps.append(Step(f"start {self.name}", self._start, Phase.BOOT))
             if policy.in_guest:
                 back = Step(
                     f"read back the egress of {self.name}",
@@ -359,6 +360,10 @@ class _Planner:
     def _stop(self) -> None:
         power.stop(self.backend, self.name, self.deadline, self.desired.force)
 
+    def _start(self) -> None:
+        check_start(owned(self.backend, self.name))
+        power.start(self.backend, self.name, self.deadline)
+
     def _freeze(self) -> None:
         self.backend.set_power(self.name, "freeze", self.deadline)
 
@@ -366,9 +371,9 @@ class _Planner:
         self.backend.restore_checkpoint(owned(self.backend, self.name), self.label, self.deadline)
         found = owned(self.backend, self.name)
         # the disk may have another policy on it, or none
-        policy = policy_or_none(found)
+        policy = policy_of(found)
         if policy.in_guest:
-            Enforcer(self.backend).prepare(self.name, policy, self.deadline)
+            guest.tell(self.backend, found, policy, self.deadline)
         else:
             guest.forget(self.backend, found, self.deadline)
 

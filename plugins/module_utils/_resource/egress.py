@@ -47,6 +47,8 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._resource.ownership
 
 _TRIES = 5
 _POLL_SECONDS = 0.2
+#: How long it may take to remove a wire again that was made for nothing.
+_UNDO_SECONDS = 60.0
 #: How long a sandbox that has just been started may take to have its rules.
 _BOOT_SECONDS = 5.0
 #: Where a sandbox finds what its policy is.
@@ -79,9 +81,9 @@ class Wish:
             )
         kept = there if there.mode == mode or (there.confined and mode in ("agent", "allowlist")) else Policy(mode)
         private = kept.private if self.private is None else self.private
-        allow = set(kept.allow if self.allow is None else canonical(self.allow, private, "allow"))
-        allow |= set(canonical(self.allow_add, private, "allow_add"))
-        allow -= set(canonical(self.allow_remove, True, "allow_remove"))
+        allow = set(kept.allow if self.allow is None else canonical(self.allow, "allow", private))
+        allow |= set(canonical(self.allow_add, "allow_add", private))
+        allow -= set(canonical(self.allow_remove, "allow_remove", refusing=True))
         presets = self.presets if self.presets is not None or there.mode != mode else kept.presets
         return policy(
             mode,
@@ -117,9 +119,24 @@ def wish_from(params: Mapping[str, Any], prefix: str = "") -> Wish:
 
 
 def policy_of(instance: Instance) -> Policy:
-    """Return the policy that a sandbox carries; ConfigError where it cannot be read."""
+    """Return the policy that a sandbox carries; ConfigError, naming the key, where it cannot be read."""
     text = instance.keys.get(KEY_EGRESS)
-    return stored_policy(text) if text else Policy()
+    try:
+        return Policy() if text is None else stored_policy(text)
+    except ConfigError as exc:
+        raise ConfigError(
+            f"{instance.name}: the key user.pixels.{KEY_EGRESS}: {exc}; give it a policy, by its mode"
+        ) from exc
+
+
+def policy_before(instance: Instance, wish: Wish) -> Policy:
+    """Return the policy that a wish is to change; who names a mode makes a new one of what cannot be read."""
+    try:
+        return policy_of(instance)
+    except ConfigError:
+        if not wish.mode:
+            raise
+        return Policy()
 
 
 def policy_or_none(instance: Instance) -> Policy:
@@ -220,9 +237,14 @@ class Enforcer:
             raise
 
     def prepare(self, name: str, wanted: Policy, deadline: Deadline) -> None:
-        """Have a sandbox that is about to start load its own rules before there is a network, whatever its disk had."""
+        """Have a sandbox that is about to start load its own rules before there is a network, whatever its disk had.
+
+        ConfigError for one that would start beside its wire, or whose policy cannot be read.
+        """
+        found = owned(self.backend, name)
+        check_start(found)
         if wanted.in_guest:
-            guest.tell(self.backend, owned(self.backend, name), wanted, deadline)
+            guest.tell(self.backend, found, wanted, deadline)
 
     def _read_back(self, name: str, wanted: Policy, deadline: Deadline) -> None:
         patience = Deadline(deadline.slice(_BOOT_SECONDS if wanted.in_guest else 0))
@@ -247,9 +269,8 @@ class Enforcer:
                 # what the sandbox itself enforces comes before what may lead it out of its wire
                 guest.tell(self.backend, found, wanted, deadline)
             if wanted.at_gateway and wanted.mode != "none":
-                if wire in (None, NO_WIRE):
-                    wire = made = self.backend.make_wire(name, deadline)
-                self.backend.connect_wire(str(wire), wanted.rules(), deadline)
+                wire = self.backend.make_wire(name, deadline, None if wire == NO_WIRE else wire)
+                made = wire if wire != found.wire else None
             else:
                 wire = NO_WIRE if wanted.at_gateway else None
             text = wanted.text if wanted.confined else None
@@ -259,12 +280,18 @@ class Enforcer:
                 keys={} if found.keys.get(KEY_EGRESS) == text else {KEY_EGRESS: text},
             )
             try:
+                if wire not in (None, NO_WIRE):
+                    self.backend.connect_wire(str(wire), wanted.rules(), deadline)
                 if change:
                     self.backend.update_instance(found, change, deadline)
             except Conflict:
                 self.drop(name, made, deadline)
                 deadline.pause(_POLL_SECONDS, f"change the egress of {name}")
                 continue
+            except PixelsError:
+                with contextlib.suppress(PixelsError):
+                    self.drop(name, made, Deadline(_UNDO_SECONDS))
+                raise
             if found.wire != wire:
                 self.drop(name, found.wire, deadline)
             return
@@ -307,7 +334,8 @@ def notice(wanted: Policy) -> str:
 def drift(found: Instance, wanted: Policy, state: GatewayState | None, said: GuestState | None = None) -> list[str]:
     """Return where a sandbox is not what the policy asks for, nor the gateway and the sandbox's own rules where their state is given."""
     if not wanted.confined:
-        return [f"it hangs on the wire {found.wire}"] if found.wire else []
+        carried = [f"its key user.pixels.{KEY_EGRESS} has a policy"] if KEY_EGRESS in found.keys else []
+        return [*carried, f"it hangs on the wire {found.wire}"] if found.wire else carried
     problems = [*found.ways_out, *(said.drift(wanted) if said else ())]
     if not wanted.at_gateway:
         return [*problems, *([f"it hangs on the wire {found.wire}"] if found.wire else [])]
@@ -322,9 +350,21 @@ def drift(found: Instance, wanted: Policy, state: GatewayState | None, said: Gue
             problems.append(f"the gateway has no leg on {found.wire}")
         else:
             problems += leg.problems
+            if leg.sandbox != found.name:
+                problems.append(f"the wire {found.wire} is that of {leg.sandbox or 'nobody'}")
             if leg.digest != wanted.rules().digest:
                 problems.append("the gateway enforces other rules than these")
     return problems
+
+
+def check_start(found: Instance) -> None:
+    """Raise ConfigError for a sandbox that would not be confined as its policy says from its first moment on."""
+    wanted = policy_of(found)
+    wrong = drift(found, wanted, None) if wanted.confined else []
+    if wrong:
+        raise ConfigError(
+            f"{found.name} is not started: its egress is {wanted.mode}, and {'; '.join(wrong)}; pixels_egress puts it right"
+        )
 
 
 def plan_egress(backend: Backend, params: Mapping[str, Any]) -> Work:
@@ -351,7 +391,7 @@ def plan_egress(backend: Backend, params: Mapping[str, Any]) -> Work:
 
 
 def _plan(enforcer: Enforcer, found: Instance, wish: Wish, seconds: float) -> Plan:
-    before = policy_of(found)
+    before = policy_before(found, wish)
     after = wish.policy(before)
     enforcer.check_possible(after, found)
     steps = enforcement_steps(enforcer, found, before, after, Deadline(seconds))
@@ -381,7 +421,8 @@ def egress_record(found: Instance, state: GatewayState | None, said: GuestState 
     try:
         wanted = policy_of(found)
     except ConfigError as exc:
-        return {**record, "egress": None, "in_force": "unknown", "drift": [str(exc)], "policy_outdated": False}
+        told = {"egress": None, "policy_hash": None, "policy_outdated": False}
+        return {**record, **told, "in_force": "unknown", "verified": False, "drift": [str(exc)]}
     wrong = drift(found, wanted, state, said)
     unknown: list[str] = []
     if wanted.at_gateway and wanted.mode != "none":

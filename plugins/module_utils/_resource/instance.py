@@ -63,7 +63,10 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._resource.desired i
 )
 from ansible_collections.pixels.sandbox.plugins.module_utils._resource.egress import (
     Enforcer,
+    Wish,
+    check_start,
     enforcement_steps,
+    policy_before,
     policy_of,
     policy_or_none,
     policy_record,
@@ -77,6 +80,8 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._resource.ownership
 #: How long an unfinished sandbox that the server does not work at is left to the run that may be making it.
 GRACE_SECONDS = 20.0
 _POLL_SECONDS = 0.2
+#: States in which a guest runs, if only for a moment.
+_STARTING = ("started", "restarted", "frozen")
 #: Keys that tell where a disk comes from: a clone has those of its source.
 _OF_ORIGIN = (KEY_IMAGE, KEY_BASE, KEY_LINEAGE, KEY_BUILD)
 #: What the role session puts into a guest, and the session that a person enters.
@@ -529,15 +534,20 @@ class _Context:
         steps = []
         name = found.name
         leaves: str | None = None
-        wanted = policy_or_none(found)
+        egress = self.desired.egress if not self.desired.egress_on_create else Wish()
+        starts = self.desired.state in _STARTING
+        # what cannot be read does not count as no policy where anything starts; it may be stopped or removed all the same
+        wanted = policy_of(found) if starts and not egress else policy_or_none(found)
+        if starts and found.status != RUNNING and not egress and not change:
+            check_start(found)
         if change:
             what = ", ".join(_changed_names(change))
             steps.append(
                 Step(f"change {what} of {name}", lambda: update(self.backend, name, self._change, deadline, found))
             )
-        if self.desired.egress and not self.desired.egress_on_create:
-            before = policy_of(found)
-            wanted = self.desired.egress.policy(before)
+        if egress:
+            before = policy_before(found, egress)
+            wanted = egress.policy(before)
             self.enforcer.check_possible(wanted, found)
             steps += enforcement_steps(self.enforcer, found, before, wanted, deadline)
             change = replace(change, keys={**change.keys, KEY_EGRESS: wanted.text if wanted.confined else None})
@@ -638,7 +648,7 @@ class _Context:
         """Return the steps from one power state to the wanted one, under a policy."""
         desired = self.desired
         act = self.backend.set_power
-        thaw = Step(f"unfreeze {name}", lambda: act(name, "unfreeze", deadline), Phase.STOP)
+        thaw = Step(f"unfreeze {name}", lambda: self._thaw(name, deadline), Phase.STOP)
         start = Step(f"start {name}", lambda: self._start(name, policy, deadline), Phase.BOOT)
         stop = Step(f"stop {name}", lambda: self._stop(name, deadline), Phase.STOP)
         freeze = Step(f"freeze {name}", lambda: act(name, "freeze", deadline), Phase.WAIT)
@@ -669,6 +679,11 @@ class _Context:
         if desired.state == "frozen":
             return [*steps, freeze] if status != FROZEN else []
         return steps
+
+    def _thaw(self, name: str, deadline: Deadline) -> None:
+        if self.desired.state in _STARTING:
+            check_start(owned(self.backend, name))
+        self.backend.set_power(name, "unfreeze", deadline)
 
     def _start(self, name: str, policy: Policy, deadline: Deadline) -> None:
         self.enforcer.prepare(name, policy, deadline)

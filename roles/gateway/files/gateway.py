@@ -36,15 +36,15 @@ LOG = Path("/var/log/pixels/refused.log")
 NFT_BASE = RUN / "nft.base"
 NFT_SUM = RUN / "nft.sum"
 #: Sets whose elements come from traffic.
-DYNAMIC = ("denied", "denied_out", "strangers", "queries", "opened", "open")
+DYNAMIC = ("denied", "denied_out", "strangers", "leases", "counted", "queries", "opened", "open")
 #: Files that are made from legs, and go with them.
 OWN_FILES = (("/etc/systemd/network", "50-pxe-*.network"), ("/etc/pixels/dns", "pxe-*.conf"))
 READY_SECONDS = 10.0
+SETTLE_SECONDS = 3.0
 #: As in nginx's file.
 WORKERS = 2
 SET_SECONDS = 3600
 MOST_REFUSALS = 500
-MOST_LOG_BYTES = 8 << 20
 
 Legs = dict[str, dict[str, Any]]
 
@@ -100,8 +100,14 @@ def settings() -> dict[str, Any]:
 
 
 def stored_legs() -> Legs:
-    """Return the legs that there are."""
-    return {path.stem: json.loads(path.read_text()) for path in sorted(LEGS.glob("pxe-*.json"))}
+    """Return the legs that there are; a file that is none, as a crash can leave it, is no leg, and the others work."""
+    found = {}
+    for path in sorted(LEGS.glob("pxe-*.json")):
+        with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
+            leg = json.loads(path.read_text())
+            render.check(path.stem, leg)
+            found[path.stem] = render.with_slots(leg, leg)
+    return found
 
 
 def own_files() -> set[str]:
@@ -130,9 +136,33 @@ def apply(wanted: Mapping[str, Any]) -> dict[str, Any]:
         raise Failed("two legs have one subnet")
     files = render.render(settings(), after)
     validate(files)
-    changed = store(files, before, after)
-    switch(changed, before, after)
-    return status([*wanted.get("set", {}), *wanted.get("remove", ())])
+    try:
+        switch(store(files, before, after), before, after)
+        return settled(sorted(wanted.get("set", ())))
+    except Failed:
+        # what cannot be had as a whole is not to be there in part, and the other legs are to be as they were
+        with contextlib.suppress(Failed):
+            switch(store(render.render(settings(), before), after, before), after, before)
+        raise
+
+
+def settled(names: Sequence[str]) -> dict[str, Any]:
+    """Return the status when what was asked for is in force; Failed where it does not come to be."""
+    told: dict[str, Any] = {}
+
+    def problems() -> list[str]:
+        told.update(status(names))
+        return [*told["problems"], *(f"{name}: {text}" for name in names for text in told["legs"][name]["problems"])]
+
+    found = problems()
+    # an interface that has just come may not have its addresses yet
+    end = time.monotonic() + SETTLE_SECONDS
+    while found and time.monotonic() < end:
+        time.sleep(0.1)
+        found = problems()
+    if found:
+        raise Failed("; ".join(found))
+    return told
 
 
 def validate(files: Mapping[str, str]) -> None:
@@ -148,8 +178,9 @@ def store(files: Mapping[str, str], before: Legs, after: Legs) -> set[str]:
     for name in after:
         if after[name] != before.get(name):
             write(LEGS / f"{name}.json", json.dumps(after[name], sort_keys=True))
-    for name in set(before) - set(after):
-        (LEGS / f"{name}.json").unlink()
+    for path in LEGS.glob("pxe-*.json"):
+        if path.stem not in after:
+            path.unlink()
     changed = {path for path, text in files.items() if read(Path(path)) != text}
     for path in changed:
         write(Path(path), files[path])
@@ -167,9 +198,10 @@ def unit(name: str) -> str:
 def switch(changed: set[str], before: Legs, after: Legs) -> None:
     """Bring running services to their files: first what lets through, then what only says so."""
     load_rules(after)
-    if str(NGINX) in changed:
-        run("nginx", "-q", "-s", "reload")
     wanted = generation_in(read(NGINX))
+    # one that was broken off may have left the file, and a reload that was not taken an older one in force
+    if str(NGINX) in changed or answered_generation() != wanted:
+        run("nginx", "-q", "-s", "reload")
     wait_until(
         # in this order: an answer means that new workers are there, and then the old ones are counted
         lambda: answered_generation() == wanted and listening_workers() == WORKERS,
@@ -183,7 +215,7 @@ def switch(changed: set[str], before: Legs, after: Legs) -> None:
     for name in gone:
         with contextlib.suppress(FileNotFoundError):
             (wants / unit(name)).unlink()
-        for path in (Path(f"/var/lib/misc/{name}.leases"), STATE / "refused" / f"{name}.json"):
+        for path in (RUN / f"{name}.leases", STATE / "refused" / f"{name}.json"):
             path.unlink(missing_ok=True)
     if gone:
         run("systemctl", "stop", *map(unit, gone))
@@ -383,12 +415,13 @@ def logged(by_address: Mapping[str, str]) -> Iterator[dict[str, Any]]:
             LOG.rename(old)
         except FileNotFoundError:
             return
-        succeeds("nginx", "-q", "-s", "reopen")
-        wait = time.monotonic() + 2
+        # when the gateway stops, nginx has stopped before
+        wait = time.monotonic() + (2 if succeeds("nginx", "-q", "-s", "reopen") else 0)
         while not LOG.exists() and time.monotonic() < wait:
             time.sleep(0.02)
+    # the log has a file system of its own, and so an end
     with open(old, encoding="utf-8", errors="replace") as file:
-        for line in file.read(MOST_LOG_BYTES).splitlines():
+        for line in file:
             with contextlib.suppress(ValueError, KeyError, TypeError):
                 told = json.loads(line)
                 leg = by_address[told["leg"]]

@@ -15,7 +15,7 @@ import hashlib
 import ipaddress
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 Leg = Mapping[str, Any]
@@ -28,7 +28,15 @@ SPECIAL = (
     "0.0.0.0/8, 10.0.0.0/8, 100.64.0.0/10, 127.0.0.0/8, 169.254.0.0/16, 172.16.0.0/12, 192.0.0.0/24, 192.88.99.0/24, "
     "192.168.0.0/16, 198.18.0.0/15, 224.0.0.0/3"
 )
+#: What is kept of a name that was refused: whole if it may be one, else its beginning, since a line of the log has to have an end.
+_TOLD = """\
+    default "";
+    "~^(?<like>[A-Za-z0-9._-]{1,253})\\z" $like;
+    "~^(?<unlike>(?s:.{1,64}))" $unlike;
+"""
 FIRST_SLOT, LAST_SLOT = 3, 250
+#: Refused packets of one leg that are counted by where they went, a second.
+_COUNTED = 20
 GENERATION_NAME = "generation.pixels.invalid"
 
 
@@ -49,7 +57,8 @@ def check(name: str, leg: Leg) -> None:
         ipaddress.IPv4Address(target)
     for table in set(rules) - {"bound"}:
         for port in (port for allowed in rules[table].values() for port in allowed):
-            if not isinstance(port, int) or not 0 < port < 65536:
+            # where the DNS of the leg is, nginx cannot be
+            if not isinstance(port, int) or not 0 < port < 65536 or (table == "names" and port == 53):
                 raise ValueError(f"{name}: {port!r} of {table} is no port")
 
 
@@ -111,9 +120,10 @@ def dns(name: str, leg: Leg) -> str:
         "local=/#/",
         "dhcp-authoritative",
         f"dhcp-range={address(leg, 0)},static,255.255.255.0,1h",
-        # whoever is on this wire is the sandbox, whatever it calls itself
-        f"dhcp-host=*:*:*:*:*:*,{address(leg, 2)}",
-        f"dhcp-leasefile=/var/lib/misc/{name}.leases",
+        # by a MAC and not for whoever asks: a lease under another client's name would keep the address from the sandbox
+        f"dhcp-host={mac(name)},{address(leg, 2)}",
+        "dhcp-ignore=tag:!known",
+        f"dhcp-leasefile=/run/pixels/{name}.leases",
         f"dhcp-option=option:router,{address(leg, 1)}",
         f"dhcp-option=option:dns-server,{address(leg, 1)}",
         "log-queries=extra",
@@ -122,6 +132,12 @@ def dns(name: str, leg: Leg) -> str:
     lines += [f"host-record={host},{address(leg, leg['slots'].get(host, 1))}" for host in sorted(rules["names"])]
     lines += [f"address=/{host}/{address(leg, 1)}" for host in sorted(rules["wildcards"])]
     return "\n".join(lines) + "\n"
+
+
+def mac(name: str) -> str:
+    """Return the MAC of the sandbox at a leg, as the collection gives it one."""
+    number = int(name.rpartition("-")[2], 16)
+    return ":".join(("02", "70", *(f"{byte:02x}" for byte in number.to_bytes(4, "big"))))
 
 
 def ports(legs: Mapping[str, Leg]) -> list[int]:
@@ -142,21 +158,26 @@ def _target(rules: Mapping[str, Any], name: str) -> str:
 
 
 def _keys(policy: str, rules: Mapping[str, Any], port: int, value: str) -> Iterator[str]:
-    """Yield the lines of the map of one policy and port; value has N where the target's name belongs."""
+    """Yield the lines of the map of one policy and port; value has N where the target's name belongs.
+
+    What a name has of its own is all that it has: its key is there at each port where a pattern around it would fit.
+    """
     for name, allowed in sorted(rules["names"].items()):
         if port in allowed:
             yield f'"{policy}|{name}" {value.replace("N", _target(rules, name))};'
+        elif any(name.endswith(f".{parent}") for parent in rules["wildcards"]):
+            yield f'"{policy}|{name}" "";'
     for name, denied in sorted(rules["denied_names"].items()):
         if (not denied or port in denied) and name not in rules["names"]:
             yield f'"{policy}|{name}" "";'
-    # among patterns the first one that fits counts: the denials
+    # among patterns the first one that fits counts: the denials; \z is the end, where $ lets a line feed follow
     for name, denied in sorted(rules["denied_wildcards"].items()):
         if not denied or port in denied:
-            yield f'"~*^{policy}\\|[a-z0-9._-]+\\.{re.escape(name)}$" "";'
+            yield f'"~*^{policy}\\|[a-z0-9._-]+\\.{re.escape(name)}\\z" "";'
     for name, allowed in sorted(rules["wildcards"].items()):
         if port in allowed:
             pattern = f"(?<h>[a-z0-9-]+(?:\\.[a-z0-9-]+)*\\.{re.escape(name)})"
-            yield f'"~*^{policy}\\|{pattern}$" {value.replace("N", "$h")};'
+            yield f'"~*^{policy}\\|{pattern}\\z" {value.replace("N", "$h")};'
 
 
 def nginx(settings: Mapping[str, Any], legs: Mapping[str, Leg]) -> str:
@@ -214,7 +235,9 @@ stream {{
   proxy_connect_timeout 5s;
   proxy_timeout 1h;
   proxy_socket_keepalive on;
-  log_format refused escape=json '{{"t":$msec,"leg":"$server_addr","port":$server_port,"how":"tls","name":"$ssl_preread_server_name"}}';
+  map $ssl_preread_server_name $told {{
+{_TOLD}  }}
+  log_format refused escape=json '{{"t":$msec,"leg":"$server_addr","port":$server_port,"how":"tls","name":"$told"}}';
   map $status $refused {{ 500 1; 503 1; default 0; }}
   limit_conn_zone $server_addr zone=stream_leg:2m;
   map "$policy|$ssl_preread_server_name" $tls {{
@@ -252,7 +275,9 @@ stream {{
 }}
 http {{
 {common}\
-  log_format refused escape=json '{{"t":$msec,"leg":"$server_addr","port":80,"how":"http","name":"$host"}}';
+  map $host $told {{
+{_TOLD}  }}
+  log_format refused escape=json '{{"t":$msec,"leg":"$server_addr","port":80,"how":"http","name":"$told"}}';
   limit_conn_zone $server_addr zone=http_leg:2m;
   map "$policy|$host" $up {{
     default "";
@@ -282,8 +307,14 @@ http {{
     if ($up = "") {{ set $refused 1; }}
     if ($hostport = 0) {{ set $refused 1; }}
     access_log /var/log/pixels/refused.log refused if=$refused;
-    if ($up = "") {{ return 403 "egress: $host is not in the policy of this sandbox; see /etc/pixels-egress.txt\\n"; }}
-    if ($hostport = 0) {{ return 403 "egress: only port 80 of $host is in the policy of this sandbox\\n"; }}
+    error_page 418 = @refused;
+    if ($refused) {{ return 418; }}
+    location @refused {{
+      # each refusal takes a new connection, and those are limited
+      keepalive_timeout 0;
+      if ($up = "") {{ return 403 "egress: $host is not in the policy of this sandbox; see /etc/pixels-egress.txt\\n"; }}
+      return 403 "egress: only port 80 of $host is in the policy of this sandbox\\n";
+    }}
     location / {{
       proxy_pass http://$up$request_uri;
       proxy_bind $up_source;
@@ -318,18 +349,41 @@ def digest(rules: Mapping[str, Any]) -> str:
 
 def elements(legs: Mapping[str, Leg]) -> dict[str, list[str]]:
     """Return the elements of the sets that follow the legs."""
-    found: dict[str, list[str]] = {"guests": [], "direct": [], "refused": [], "bound": [], "ports": []}
+    found: dict[str, list[str]] = {"guests": [], "direct": [], "bound": [], "ports": []}
     for name, leg in sorted(legs.items()):
         rules = leg["rules"]
         found["guests"].append(f'"{name}" . {address(leg, 2)}')
-        for network_text, allowed in sorted(rules["networks"].items()):
-            found["direct"] += [f'"{name}" . {network_text} . {port}' for port in allowed]
-        for network_text, denied in sorted(rules["denied_networks"].items()):
-            found["refused"] += [f'"{name}" . {network_text} . {port}' for port in denied or ("0-65535",)]
+        for port in {port for allowed in rules["networks"].values() for port in allowed}:
+            found["direct"] += [f'"{name}" . {text} . {port}' for text in _direct(rules, port)]
         for host, target in sorted(rules["bound"].items()):
             found["bound"] += [f"{target} . {port}" for port in rules["names"][host]]
     found["ports"] = [str(port) for port in ports(legs)]
     return {name: sorted(set(values)) for name, values in found.items()}
+
+
+def _direct(rules: Mapping[str, Any], port: int) -> Iterator[str]:
+    """Yield what is let through at a port of the networks without what is denied: a set takes no elements that overlap."""
+    allowed = _spans(text for text, ports_of in rules["networks"].items() if port in ports_of)
+    denied = _spans(text for text, ports_of in rules["denied_networks"].items() if not ports_of or port in ports_of)
+    for begin, end in allowed:
+        free = begin
+        for first, last in (span for span in denied if span[0] <= end and begin <= span[1]):
+            if free < first:
+                yield from _networks(free, first - 1)
+            free = last + 1
+        if free <= end:
+            yield from _networks(free, end)
+
+
+def _spans(texts: Iterable[str]) -> list[tuple[int, int]]:
+    """Return first and last address of networks, sorted; none overlap."""
+    merged = ipaddress.collapse_addresses(map(ipaddress.IPv4Network, texts))
+    return [(int(network[0]), int(network[-1])) for network in merged]
+
+
+def _networks(first: int, last: int) -> Iterator[str]:
+    for network in ipaddress.summarize_address_range(ipaddress.IPv4Address(first), ipaddress.IPv4Address(last)):
+        yield str(network).removesuffix("/32")
 
 
 def element_script(legs: Mapping[str, Leg]) -> str:
@@ -354,16 +408,17 @@ table inet pixels
 delete table inet pixels
 table inet pixels {{
   set guests {{ type ifname . ipv4_addr; }}
-  set direct {{ type ifname . ipv4_addr . inet_service; flags interval; auto-merge; }}
-  set refused {{ type ifname . ipv4_addr . inet_service; flags interval; auto-merge; }}
+  set direct {{ type ifname . ipv4_addr . inet_service; flags interval; }}
   set bound {{ type ipv4_addr . inet_service; }}
   set ports {{ type inet_service; }}
   set never {{ type ipv4_addr; flags interval; auto-merge; elements = {{ 0.0.0.0/8, 127.0.0.0/8, 169.254.0.0/16, 224.0.0.0/3, {own} }} }}
   set special {{ type ipv4_addr; flags interval; auto-merge; elements = {{ {SPECIAL}, {own} }} }}
   set archives {{ type ipv4_addr; flags interval; auto-merge; {of_archives} }}
-  set denied {{ type ifname . ipv4_addr . inet_proto . inet_service; size 4096; flags dynamic,timeout; timeout 1h; counter; }}
+  set denied {{ type ifname . ipv4_addr . inet_proto . inet_service; size 65536; flags dynamic,timeout; timeout 1h; counter; }}
   set denied_out {{ type ipv4_addr . inet_service; size 1024; flags dynamic,timeout; timeout 1h; counter; }}
-  set strangers {{ type ifname . ether_addr . ipv4_addr; size 1024; flags dynamic,timeout; timeout 1h; counter; }}
+  set strangers {{ type ifname . ether_addr . ipv4_addr; size 65536; flags dynamic,timeout; timeout 1h; counter; }}
+  set leases {{ type ifname; size 4096; flags dynamic; }}
+  set counted {{ type ifname; size 4096; flags dynamic; }}
   set queries {{ type ifname; size 4096; flags dynamic; }}
   set opened {{ type ifname; size 4096; flags dynamic; }}
   set open {{ type ifname; size 4096; flags dynamic; }}
@@ -376,7 +431,6 @@ table inet pixels {{
     iifname . ip saddr != @guests jump stranger
     ip daddr @never jump refuse
     meta l4proto != tcp jump refuse
-    iifname . ip daddr . tcp dport @refused jump refuse
     iifname . ip daddr . tcp dport != @direct jump refuse
   }}
   chain input {{
@@ -385,7 +439,7 @@ table inet pixels {{
     iifname "{uplink}" ct state established,related accept
     iifname "{uplink}" udp sport 67 udp dport 68 accept
     iifname "{uplink}" drop
-    iifname "pxe-*" udp sport 68 udp dport 67 fib daddr type {{ local, broadcast }} limit rate 200/second accept
+    iifname "pxe-*" udp sport 68 udp dport 67 fib daddr type {{ local, broadcast }} jump lease
     iifname "pxe-*" meta nfproto ipv6 drop
     iifname . ip saddr != @guests jump stranger
     iifname "pxe-*" fib daddr . iif type != local jump refuse
@@ -394,6 +448,10 @@ table inet pixels {{
     iifname "pxe-*" tcp dport 53 jump open_one
     iifname "pxe-*" tcp dport @ports jump open_one
     iifname "pxe-*" jump refuse
+  }}
+  chain lease {{
+    update @leases {{ iifname limit rate over 10/second burst 20 packets }} drop
+    accept
   }}
   chain look_up {{
     update @queries {{ iifname limit rate over {limits["queries"]}/second burst {2 * limits["queries"]} packets }} drop
@@ -405,12 +463,18 @@ table inet pixels {{
     accept
   }}
   chain stranger {{
+    update @counted {{ iifname limit rate over {_COUNTED}/second burst {5 * _COUNTED} packets }} drop
     update @strangers {{ iifname . ether saddr . ip saddr }}
     drop
   }}
-  chain refuse {{
+  chain count {{
+    # what one guest is refused must not push out what another was
+    update @counted {{ iifname limit rate over {_COUNTED}/second burst {5 * _COUNTED} packets }} return
     meta l4proto {{ tcp, udp }} update @denied {{ iifname . ip daddr . meta l4proto . th dport }}
     meta l4proto != {{ tcp, udp }} update @denied {{ iifname . ip daddr . meta l4proto . 0 }}
+  }}
+  chain refuse {{
+    jump count
     # whoever works in the guest is told at once
     meta l4proto tcp reject with tcp reset
     meta l4proto udp reject with icmp type admin-prohibited
@@ -418,10 +482,8 @@ table inet pixels {{
   }}
   chain forward {{
     type filter hook forward priority 0; policy drop;
-    iifname "pxe-*" oifname "{uplink}" iifname . ip daddr . tcp dport @refused drop
     iifname "pxe-*" oifname "{uplink}" ct state established iifname . ip daddr . tcp dport @direct accept
     iifname "pxe-*" oifname "{uplink}" iifname . ip daddr . tcp dport @direct jump open_one
-    iifname "{uplink}" oifname . ip saddr . tcp sport @refused drop
     iifname "{uplink}" oifname . ip saddr . tcp sport @direct ct state established accept
   }}
   chain source {{
@@ -433,14 +495,16 @@ table inet pixels {{
     oifname "lo" meta skuid 0 accept
     ct state established,related accept
     oifname "pxe-*" udp sport 67 udp dport 68 accept
-    oifname "{uplink}" udp sport 68 udp dport 67 accept
+    oifname "{uplink}" ip daddr {{ 255.255.255.255, {settings["uplink_network"]} }} udp sport 68 udp dport 67 accept
+    # nginx speaks for the sandboxes, root and _apt for the gateway; nobody else has anything to say
+    meta skuid != {{ "root", "_apt", "www-data" }} jump refuse_out
     oifname "{uplink}" ip daddr {settings["resolver"]} meta l4proto {{ tcp, udp }} th dport 53 accept
     ip daddr @never jump refuse_out
-    oifname "{uplink}" ip saddr {settings["bound_source"]} ip daddr . tcp dport @bound meta skuid 33 accept
-    oifname "{uplink}" ip daddr @archives meta skuid != 33 tcp dport {{ 80, 443 }} accept
+    oifname "{uplink}" ip saddr {settings["bound_source"]} ip daddr . tcp dport @bound meta skuid "www-data" accept
+    oifname "{uplink}" ip daddr @archives meta skuid != "www-data" tcp dport {{ 80, 443 }} accept
     ip daddr @special jump refuse_out
-    oifname "{uplink}" meta skuid 33 tcp dport @ports accept
-    oifname "{uplink}" meta skuid != 33 tcp dport {{ 80, 443 }} accept
+    oifname "{uplink}" meta skuid "www-data" tcp dport @ports accept
+    oifname "{uplink}" meta skuid != "www-data" tcp dport {{ 80, 443 }} accept
     jump refuse_out
   }}
   chain refuse_out {{

@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any, cast
 
 import pytest
+from ansible_collections.pixels.sandbox.plugins.module_utils._core import policy as policies
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import ConfigError
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.policy import (
     Policy,
@@ -99,6 +101,34 @@ def test_an_entry_has_one_canonical_form(entry: str, text: str) -> None:
         "0.0.0.0/0",
         "fd00::/8",
         "a.example.com=10.0.0.1",
+        # what is never let through lies in them
+        "169.0.0.0/8",
+        "126.0.0.0/7",
+        "192.0.0.0/2",
+        "fe00::/8",
+        "::/0",
+        # above what anybody can rent
+        "*.windows.net",
+        "*.on.aws",
+        "*.amazonaws.com",
+        # addresses of IPv4 in those of IPv6
+        "::ffff:10.0.0.1",
+        "[::ffff:8.8.8.8]:443",
+        "::10.0.0.1",
+        "::ffff:0:10.0.0.1",
+        "2002:a00:1::/48",
+        "2002:7f00:1::1",
+        "64:ff9b::a00:1",
+        "64:ff9b:1::/64",
+        "2001::/32",
+        "2000::/3",
+        "fec0::1",
+        # whoever answers there carries data out
+        "a.example.com:53",
+        "a.example.com:443,853",
+        "192.0.2.1:53",
+        "192.0.2.0/24:853",
+        "[2001:db8::1]:53",
     ],
 )
 def test_what_cannot_be_enforced_is_refused_with_its_text(entry: str) -> None:
@@ -110,7 +140,14 @@ def test_what_cannot_be_enforced_is_refused_with_its_text(entry: str) -> None:
 def test_private_targets_are_there_for_who_asks_and_the_gateway_itself_for_nobody() -> None:
     assert parse("10.1.0.0/16:5432", True).value == "10.1.0.0/16"
     assert parse("a.example.com=10.0.0.1", True).address == "10.0.0.1"
-    for entry in ("127.0.0.1", "169.254.169.254", "a.example.com=127.0.0.1"):
+    for entry in (
+        "127.0.0.1",
+        "169.254.169.254",
+        "a.example.com=127.0.0.1",
+        "169.0.0.0/8",
+        "::ffff:10.0.0.1",
+        "10.0.0.1:53",
+    ):
         with pytest.raises(ConfigError):
             parse(entry, True)
 
@@ -179,9 +216,79 @@ def test_the_canonical_form_comes_back_and_its_order_is_no_difference() -> None:
     assert (one.text, one.digest) == (two.text, two.digest)
     assert stored_policy(one.text) == one
     assert one.digest != policy("allowlist", allow=["b.example.com"]).digest
-    for text in ("", "{}", "[]", '{"format":2}', '{"format":1,"surprise":1}'):
-        with pytest.raises(ConfigError):
+    told = json.loads(one.text)
+    for text in (
+        *("", "{}", "[]", '{"format":2}', '{"format":1,"surprise":1}', "[" * 100000, one.text[:-1]),
+        *(
+            json.dumps({**told, name: value})
+            for name, value in (
+                *(("mode", "unrestricted"), ("mode", "open"), ("mode", None), ("enforcement", None)),
+                *(
+                    ("enforcement", "elsewhere"),
+                    ("presets", "git"),
+                    ("allow", "a.example.com"),
+                ),
+                *(("allow", ["*"]), ("allow", [1]), ("deny", [None]), ("entries", ["a b"]), ("private", "no")),
+                *(("presets_version", "1"), ("allow", {"a.example.com": 1}), ("presets", [["git"]])),
+            )
+        ),
+    ):
+        with pytest.raises(ConfigError, match="the policy that the sandbox carries cannot be read"):
             stored_policy(text)
+
+
+def test_what_presets_had_is_enforced_until_a_task_asks_for_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = policy("allowlist", presets=["git"], allow=["a.example.com"])
+    text = given.text
+    # one that was written before entries were kept is of the version that there was then
+    told = json.loads(text)
+    del told["entries"]
+    assert stored_policy(json.dumps(told)) == given
+    monkeypatch.setitem(cast(Any, PRESETS), "git", ("new.example.test",))
+    monkeypatch.setattr(policies, "PRESETS_VERSION", PRESETS_VERSION + 1)
+    kept = stored_policy(text)
+    assert kept.outdated
+    assert (kept.text, kept.rules()) == (text, given.rules())
+    asked = policy("allowlist", presets=["git"], allow=["a.example.com"])
+    assert set(asked.rules().names) == {"new.example.test", "a.example.com"}
+    assert asked.digest != kept.digest
+
+
+def test_a_denial_may_name_what_is_never_let_through() -> None:
+    for entry in ("169.254.169.254", "0.0.0.0/0", "*.github.io", "::ffff:a00:1", "10.0.0.1:53", "a.example.com:853"):
+        assert parse(entry, refusing=True).text == entry
+
+
+def test_a_denied_network_that_the_gateway_would_meet_behind_names_alone_is_refused() -> None:
+    names = ["a.example.com"]
+    for allow, deny, possible in (
+        (names, "198.51.100.7", False),
+        ([*names, "192.0.2.0/24", "192.0.2.64/26", "203.0.113.0/24"], "198.51.100.7", False),
+        (names, "0.0.0.0/0", False),
+        ([*names, "198.51.100.0/24"], "198.51.100.7", True),
+        ([*names, "198.51.100.7"], "198.51.100.0/24", True),
+        ([*names, "b.example.com=198.51.100.7"], "198.51.100.0/24", True),
+        # nothing leads there anyway
+        (names, "169.254.169.254", True),
+        (names, "10.0.0.0/8", True),
+        (names, "2001:db8::/32", True),
+        (["192.0.2.0/24"], "198.51.100.7", True),
+    ):
+        if possible:
+            policy("allowlist", allow=allow, deny=[deny])
+        else:
+            with pytest.raises(ConfigError, match=rf"^deny: {deny}: the gateway lets a name through"):
+                policy("allowlist", allow=allow, deny=[deny])
+        policy("allowlist", allow=allow, deny=[deny], enforcement="both")
+    with pytest.raises(ConfigError, match=r"^deny: "):
+        policy("agent", deny=["198.51.100.7"])
+
+
+def test_a_name_that_is_bound_to_a_denied_address_is_refused_at_its_ports() -> None:
+    options: dict[str, Any] = {"allow": ["a.example.com=198.51.100.7:80,443", "b.example.com=198.51.100.8"]}
+    assert policy("allowlist", deny=["198.51.100.7:80"], **options).rules().names["a.example.com"] == (443,)
+    rules = policy("allowlist", deny=["198.51.100.0/29"], **options).rules()
+    assert (set(rules.names), set(rules.bound)) == ({"b.example.com"}, {"b.example.com"})
 
 
 def test_an_older_preset_is_told() -> None:
@@ -214,7 +321,6 @@ def test_a_guest_knows_denied_networks_and_a_gateway_those_that_it_has_a_path_to
     options["allow"] = ["a.example.test"]
     found = policy("allowlist", enforcement="guest", **options).rules().denied_networks
     assert set(found) == {"192.0.2.7", "2001:db8::/32"}
-    assert policy("allowlist", **options).rules().denied_networks == {}
 
 
 def test_a_wildcard_that_no_guest_can_look_up_names_its_option(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,7 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import
     OperationFailed,
 )
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import (
+    KEY_EGRESS,
     KEY_HARDENING,
     KEY_KIND,
     KEY_UNFINISHED,
@@ -32,6 +33,7 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import 
     InstanceChange,
     InstanceSpec,
     Limits,
+    Mount,
 )
 from ansible_collections.pixels.sandbox.plugins.module_utils._incus.backend import IncusBackend, incus_backend
 from support.fake_incus import FakeIncus, Refused, Seen
@@ -153,6 +155,81 @@ def test_a_creation_that_another_run_has_claimed_does_not_end(server: FakeIncus,
         make(backend)
     # what there is belongs to whoever claimed it
     assert config_of(server)["user.pixels.unfinished"] == other
+
+
+# -- ways out of a wire
+
+
+def confined(backend: IncusBackend, **changes: Any) -> Instance:
+    """Make a sandbox that hangs on a wire."""
+    wanted = spec(wire="pxe-0007", **changes)
+    backend.create_instance(replace(wanted, keys={**wanted.keys, KEY_EGRESS: "{}"}), Deadline(10))
+    found = backend.get_instance("one")
+    assert found is not None
+    assert (found.wire, found.ways_out) == ("pxe-0007", ())
+    return found
+
+
+def profile(server: FakeIncus, **devices: Mapping[str, str]) -> None:
+    """Make or change the profile more."""
+    server.profiles["default", "more"] = {"name": "more", "description": "", "config": {}, "devices": devices}
+
+
+NIC = {"type": "nic", "network": "pixels0"}
+PROXY = {"type": "proxy", "bind": "instance", "listen": "tcp:127.0.0.1:1", "connect": "tcp:127.0.0.1:2"}
+
+
+def test_nics_of_new_profiles_are_masked_where_a_sandbox_is_confined(server: FakeIncus, backend: IncusBackend) -> None:
+    found = confined(backend)
+    profile(server, eth5=NIC, eth0=NIC)
+    backend.update_instance(found, InstanceChange(profiles=("default", "more")), Deadline(10))
+    found = backend.get_instance("one")  # type: ignore[assignment]
+    assert (found.wire, found.ways_out, found.profiles) == ("pxe-0007", (), ("default", "more"))
+    assert server.instance("px-one").record["devices"]["eth5"] == {"type": "none"}
+
+
+def test_other_ways_out_of_new_profiles_and_mounts_are_refused(server: FakeIncus, backend: IncusBackend) -> None:
+    found = confined(backend)
+    profile(server, out=PROXY)
+    before = server.instance("px-one").record
+    for change, words in (
+        (InstanceChange(profiles=("default", "more")), "the proxy out leads from the guest"),
+        (InstanceChange(mounts=(Mount("/run", "/x"),)), "brings /run of the server"),
+    ):
+        with pytest.raises(ConfigError, match=f"one is confined, which this would lead around: .*{words}"):
+            backend.update_instance(found, change, Deadline(10))
+    assert server.instance("px-one").record == before
+    backend.update_instance(found, InstanceChange(mounts=(Mount("/srv/x", "/x"),)), Deadline(10))
+
+
+def test_a_sandbox_is_not_made_beside_its_wire(server: FakeIncus, backend: IncusBackend) -> None:
+    profile(server, out=PROXY)
+    for options in (
+        {"wire": "pxe-0007", "profiles": ("default", "more")},
+        {"wire": "none", "mounts": (Mount("/var/lib/incus", "/x"),)},
+        # what enforces its policy itself is led around as well
+        {"mounts": (Mount("/", "/x"),)},
+    ):
+        wanted = spec(**options)
+        with pytest.raises(ConfigError, match="one is confined, which this would lead around"):
+            backend.create_instance(replace(wanted, keys={**wanted.keys, KEY_EGRESS: "{}"}), Deadline(10))
+    assert server.instances == {}
+    make(backend, mounts=(Mount("/", "/x"),))
+
+
+def test_a_profile_that_changes_behind_our_back_is_told(server: FakeIncus, backend: IncusBackend) -> None:
+    profile(server)
+    found = confined(backend, profiles=("default", "more"))
+    profile(server, eth5=NIC, out=PROXY)
+    found = backend.get_instance("one")  # type: ignore[assignment]
+    assert found.ways_out == (
+        "the device eth5 is a nic",
+        "the proxy out leads from the guest to the server's network",
+    )
+    # and what is done about something else neither stumbles nor makes it worse
+    backend.update_instance(found, InstanceChange(mounts=(Mount("/srv/x", "/x"),)), Deadline(10))
+    found = backend.get_instance("one")  # type: ignore[assignment]
+    assert found.ways_out == ("the proxy out leads from the guest to the server's network",)
 
 
 # -- ids of its own

@@ -31,6 +31,7 @@ def test_a_confined_sandbox_has_no_way_out() -> None:
         ({}, {"eth0": {"type": "nic", "network": "pixels0"}}, "private macvlan"),
         ({}, {"eth0": {**confinement.nic(WIRE), "mode": "bridge"}}, "private macvlan"),
         ({}, {"eth0": {**confinement.nic(WIRE), "parent": "pxe-0008"}}, "private macvlan"),
+        ({}, {"eth0": {**confinement.nic(WIRE), "hwaddr": "02:70:00:00:00:08"}}, "the MAC of pxe-0007"),
         ({}, {"eth1": {"type": "nic", "network": "pixels0"}}, "eth1 is a nic"),
         ({}, {"out": {"type": "proxy", "bind": "instance"}}, "proxy out leads"),
         ({}, {"host": {"type": "disk", "source": "/var/run", "path": "/run2"}}, "/var/run of the server"),
@@ -43,6 +44,29 @@ def test_a_confined_sandbox_has_no_way_out() -> None:
 def test_each_way_out_is_named(config: dict[str, str], devices: dict[str, dict[str, str]], words: str) -> None:
     (found,) = confinement.ways_out(WIRE, config, {**GOOD, **devices})
     assert words in found
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        *("/", "//", "/var", "/var/", "/var/lib", "/var/run/incus/unix.socket", "/var/lib/incus", "/var/lib/incus/x"),
+        *("/run", "/run/user/1000", "/dev/shm", "/proc/1", "/sys", "/etc", "/srv/../run", "//run", "/srv/a.sock"),
+        *("/usr/lib/x", "/var/log", "tmpfs:", "cephfs:x", "relative"),
+    ],
+)
+def test_a_mount_of_what_belongs_to_the_system_is_a_way_out(source: str) -> None:
+    mount = {"type": "disk", "source": source, "path": "/x"}
+    (found,) = confinement.ways_out(WIRE, {}, {**GOOD, "mount-0": mount})
+    assert found == f"the device mount-0 brings {source} of the server into the guest"
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["/srv/x", "/home/me/project", "/root/work", "/tmp/a/b", "/var/www", "/variable", "/opt/tools", "/mnt/run"],
+)
+def test_a_mount_of_a_folder_of_the_user_is_none(source: str) -> None:
+    mount = {"type": "disk", "source": source, "path": "/x"}
+    assert confinement.ways_out(WIRE, {}, {**GOOD, "mount-0": mount}) == ()
 
 
 def test_without_a_wire_any_nic_will_do_and_other_ways_out_are_told() -> None:

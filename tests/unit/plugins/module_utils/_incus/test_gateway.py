@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import threading
+import time
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any, cast
 
@@ -17,6 +19,7 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import
     ConfigError,
     Conflict,
     Foreign,
+    NotFound,
     OperationFailed,
 )
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import (
@@ -26,8 +29,9 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import 
     ImageSource,
 )
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.policy import policy
+from ansible_collections.pixels.sandbox.plugins.module_utils._incus import hardening
 from ansible_collections.pixels.sandbox.plugins.module_utils._incus.client import Client
-from ansible_collections.pixels.sandbox.plugins.module_utils._incus.gateway import Gateway
+from ansible_collections.pixels.sandbox.plugins.module_utils._incus.gateway import Gateway, _Batch
 
 RULES = policy("allowlist", allow=["a.example.test"]).rules()
 NETWORKS = "/1.0/networks"
@@ -49,9 +53,18 @@ class Site:
         self.passing = 0
         self.poison: set[str] = set()
         self.answer: dict[str, ExecResult] = {}
+        self.meanwhile: Callable[[str], object] = lambda name: None
         if gateway:
-            config = {"user.pixels.kind": "gateway", "user.pixels.gateway.range": "100.64.0.0/22"}
-            self.instance = {"config": config, "devices": {}, "status": "Running", "profiles": []}
+            config = {
+                **hardening.LEVELS["strict"],
+                "user.pixels.kind": "gateway",
+                "user.pixels.gateway.range": "100.64.0.0/22",
+            }
+            devices = {
+                "root": {"type": "disk", "path": "/", "pool": "pixels"},
+                "eth0": {"type": "nic", "network": "pxu-148de9c5", "name": "eth0"},
+            }
+            self.instance = {"config": config, "devices": devices, "status": "Running", "profiles": []}
 
     def gateway(self) -> Gateway:
         return Gateway(cast(Client, self), "p", self.execute)
@@ -60,7 +73,8 @@ class Site:
         if path.startswith("/1.0/instances/"):
             if self.instance is None:
                 return None
-            return {**self.instance, "expanded_devices": self.instance["devices"]}, "etag"
+            expanded = {f"expanded_{field}": self.instance[field] for field in ("config", "devices")}
+            return {**self.instance, **expanded}, "etag"
         if path.endswith("eth0/state"):
             return {"addresses": [{"family": "inet", "address": "100.64.9.9", "netmask": "24"}]}, ""
         if path == "/1.0/storage-pools/pixels":
@@ -69,6 +83,8 @@ class Site:
         return (found, "") if found else None
 
     def get(self, path: str, **_params: str) -> Any:
+        if path.startswith(f"{NETWORKS}/"):
+            return self.networks[path.rsplit("/", 1)[1]]
         return list(self.networks.values()) if path == NETWORKS else [{"name": "pixels"}]
 
     def request(self, method: str, path: str, json: Any = None) -> None:
@@ -76,7 +92,18 @@ class Site:
             if self.vanished:
                 self.vanished -= 1
                 raise ApiError("Device does not exist", 500)
-            del self.networks[path.rsplit("/", 1)[1]]
+            gone = path.rsplit("/", 1)[1]
+            self.meanwhile(gone)
+            legs = self.instance["devices"] if self.instance else {}
+            if gone in legs or any("px-gateway" not in user for user in self.networks[gone]["used_by"]):
+                raise ApiError("The network is currently in use", 400)
+            del self.networks[gone]
+        elif method == "PATCH":
+            there = path.rsplit("/", 1)[1]
+            self.meanwhile(there)
+            if there not in self.networks:
+                raise NotFound("Network not found", 404)
+            self.networks[there]["config"].update(json["config"])
         elif self.passing:
             self.passing -= 1
             raise ApiError("Failed to delete bridge children interfaces: it does not exist", 500)
@@ -114,7 +141,10 @@ class Site:
         if verb == "refused":
             told = {leg: [{"how": "dns", "target": "x.test", "count": 2, "last": 5}] for leg in request.argv[2:]}
             return ExecResult(0, json.dumps(told).encode())
-        legs = {leg: {"digest": RULES.digest, "address": "a", "problems": []} for leg in self.legs}
+        legs = {
+            name: {"digest": RULES.digest, "subnet": leg["subnet"], "address": "a", "problems": []}
+            for name, leg in self.legs.items()
+        }
         return ExecResult(0, json.dumps({"version": 1, "problems": [], "legs": legs}).encode())
 
 
@@ -184,16 +214,17 @@ def test_a_leg_is_connected_and_dropped_with_its_wire() -> None:
     assert state
     assert state.legs[wire].digest == RULES.digest
     assert gateway.refusals([wire, "../etc"])[wire][0].count == 2
-    with pytest.raises(ConfigError, match="is not the wire of b"):
-        gateway.drop_wire("b", wire, soon())
-    site.networks[wire]["used_by"] = ["/1.0/instances/px-a"]
+    assert state.legs[wire].sandbox == "a"
+    gateway.drop_wire("b", wire, soon())
+    assert wire in site.networks
+    site.networks[wire]["used_by"] = ["/1.0/instances/px-a?project=p"]
     gateway.drop_wire("a", wire, soon())
     assert wire in site.networks
     site.networks[wire]["used_by"] = []
     site.vanished = 2
     gateway.drop_wire("a", wire, soon())
     assert wire not in site.networks
-    assert site.instance["devices"] == {}
+    assert set(site.instance["devices"]) == {"root", "eth0"}
     gateway.drop_wire("a", wire, soon())
 
 
@@ -217,6 +248,185 @@ def test_one_bad_leg_does_not_spoil_the_others() -> None:
         thread.join()
     assert failed == {wires[1]: "the gateway could not apply: px-gateway: no"}
     assert set(site.legs) == {wires[0], wires[2]}
+
+
+def connected(site: Site, name: str = "a") -> tuple[Gateway, str]:
+    """Return the gateway, and the wire of a sandbox that hangs on it with a leg at its other end."""
+    gateway = site.gateway()
+    made = gateway.make_wire(name, soon())
+    gateway.connect(made, RULES, soon())
+    users = [f"/1.0/instances/{user}?project=p" for user in ("px-gateway", f"px-{name}")]
+    site.networks[made]["used_by"] = users
+    return gateway, made
+
+
+@pytest.mark.parametrize(
+    ("addition", "words"),
+    [
+        ({"ipv4.address": "10.3.3.1/24"}, "has the key ipv4.address, which it was not made with"),
+        ({"security.acls": "open"}, "has the key security.acls"),
+        ({"bridge.external_interfaces": "eth0"}, "has the key bridge.external_interfaces"),
+        ({"ipv6.address": ""}, "has the key ipv6.address"),
+        ("/1.0/instances/px-b?project=p", "px-b hangs on the wire pxe-0000 too"),
+        ("/1.0/instances/px-gateway", "/1.0/instances/px-gateway hangs on"),
+        ("/1.0/instances/px-a?project=other", "px-a?project=other hangs on"),
+        ("/1.0/profiles/default?project=p", "/1.0/profiles/default?project=p hangs on"),
+    ],
+)
+def test_what_is_added_to_a_wire_is_told_and_left_behind(addition: dict[str, str] | str, words: str) -> None:
+    site = Site()
+    gateway, wire = connected(site)
+    state = gateway.state()
+    assert state
+    assert (state.problems, state.legs[wire].problems) == ((), ())
+    assert gateway.make_wire("a", soon(), wire) == wire
+    if isinstance(addition, str):
+        site.networks[wire]["used_by"].append(addition)
+    else:
+        site.networks[wire]["config"].update(addition)
+    state = gateway.state()
+    assert state
+    assert words in state.legs[wire].problems[0]
+    # the sandbox moves to a wire that nobody has touched, and the other one has no leg any more
+    assert gateway.make_wire("a", soon(), wire) == "pxe-0001"
+    site.networks[wire]["used_by"].remove("/1.0/instances/px-a?project=p")
+    gateway.drop_wire("a", wire, soon())
+    assert wire not in site.legs
+    assert (wire in site.networks) == isinstance(addition, str)
+
+
+def test_an_old_wire_that_is_taken_again_is_no_orphan_for_another_controller() -> None:
+    site = Site()
+    gateway = site.gateway()
+    wire = gateway.make_wire("a", soon())
+    old = (datetime.now(timezone.utc) - timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    site.networks[wire]["config"]["user.pixels.made"] = old
+    assert gateway.make_wire("a", soon()) == wire
+    assert site.gateway().make_wire("b", soon()) == "pxe-0001"
+    assert wire in site.networks
+    # and where the other one was faster, there is a new one
+    site.networks[wire]["config"]["user.pixels.made"] = old
+    site.meanwhile = lambda name: site.networks.pop(name, None)
+    assert site.gateway().make_wire("a", soon()) != wire
+
+
+def test_a_wire_that_is_taken_again_while_it_is_removed_is_left_to_who_takes_it() -> None:
+    site = Site()
+    gateway, wire = connected(site)
+    site.networks[wire]["used_by"] = []
+    site.meanwhile = lambda name: site.networks[name].update(used_by=["/1.0/instances/px-a?project=p"])
+    gateway.drop_wire("a", wire, soon())
+    assert wire in site.networks
+    site.networks[wire]["used_by"] = []
+    site.meanwhile = lambda name: site.networks[name].update(used_by=["/1.0/profiles/x"])
+    with pytest.raises(ApiError, match="in use"):
+        gateway.drop_wire("a", wire, soon())
+
+
+def test_a_leg_whose_subnet_is_not_that_of_its_wire_is_told() -> None:
+    site = Site()
+    gateway, wire = connected(site)
+    site.networks[wire]["config"]["user.pixels.subnet"] = "100.64.3.0/24"
+    state = gateway.state()
+    assert state
+    assert state.legs[wire].problems == ("its subnet 100.64.0.0/24 is not that of its wire",)
+
+
+def test_a_wire_of_another_sandbox_is_not_taken_for_its_own() -> None:
+    site = Site()
+    gateway, wire = connected(site)
+    assert gateway.make_wire("b", soon(), wire) == "pxe-0001"
+    site.networks["pxe-0009"] = {"name": "pxe-0009", "managed": True, "config": {}, "used_by": []}
+    assert gateway.make_wire("b", soon(), "pxe-0009") == "pxe-0001"
+
+
+@pytest.mark.parametrize(
+    ("config", "devices", "words"),
+    [
+        ({}, {"eth9": {"type": "nic", "network": "pixels0"}}, "has the device eth9"),
+        ({}, {"pxe-0005": {"type": "nic", "network": "pixels0"}}, "has the device pxe-0005"),
+        ({}, {"out": {"type": "proxy", "bind": "instance"}}, "has the device out"),
+        ({}, {"etc": {"type": "disk", "source": "/etc", "path": "/x"}}, "has the device etc"),
+        ({}, {"eth0": {"type": "nic", "network": "pixels0", "name": "eth0"}}, "does not hang on pxu-"),
+        ({"security.privileged": "true"}, {}, "key security.privileged was changed"),
+        ({"security.nesting": "true"}, {}, "has the key security.nesting"),
+        ({"raw.idmap": "both 0 0"}, {}, "has the key raw.idmap"),
+        ({"raw.lxc": "lxc.net.0.type = none"}, {}, "key raw.lxc was changed"),
+    ],
+)
+def test_what_the_gateway_was_not_made_with_is_told(
+    config: dict[str, str], devices: dict[str, dict[str, str]], words: str
+) -> None:
+    site = Site()
+    gateway, _wire = connected(site)
+    assert site.instance
+    site.instance["config"].update({"limits.memory": "1GiB", "user.x": "y", "security.nesting": "false"})
+    state = gateway.state()
+    assert state
+    assert state.problems == ()
+    site.instance["config"].update(config)
+    site.instance["devices"].update(devices)
+    state = gateway.state()
+    assert state
+    assert words in "; ".join(state.problems)
+
+
+def test_a_leg_that_cannot_be_brought_leaves_nothing_and_the_others_alone() -> None:
+    site = Site()
+    gateway, there = connected(site)
+    wire = gateway.make_wire("b", soon())
+    site.poison = {wire, there}
+    with pytest.raises(OperationFailed):
+        gateway.connect(wire, RULES, soon())
+    assert site.instance
+    assert set(site.instance["devices"]) == {"root", "eth0", there}
+    assert site.applied[-1] == {"set": {}, "remove": [wire]}
+    # one that was there keeps what it had
+    with pytest.raises(OperationFailed):
+        gateway.connect(there, RULES, soon())
+    assert there in site.instance["devices"]
+    assert set(site.legs) == {there}
+
+
+def test_who_waits_for_a_batch_that_breaks_does_not_take_it_for_done() -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    committed: list[list[str]] = []
+
+    def commit(changes: Any, _deadline: Deadline) -> None:
+        committed.append(sorted(changes))
+        if "first" in changes:
+            begun.set()
+            go_on.wait(5)
+        elif len(committed) == 2:
+            raise KeyError("legs")
+
+    batch = _Batch(commit)
+    outcomes: dict[str, str] = {}
+
+    def submit(name: str) -> None:
+        try:
+            batch.submit(name, {}, soon())
+        except (KeyError, OperationFailed) as exc:
+            outcomes[name] = type(exc).__name__
+
+    threads = [threading.Thread(target=submit, args=(name,)) for name in ("first", "a", "b")]
+    threads[0].start()
+    begun.wait(5)
+    for thread in threads[1:]:
+        thread.start()
+    end = time.monotonic() + 5
+    while len(batch._waiting) < 2 and time.monotonic() < end:
+        time.sleep(0.01)
+    go_on.set()
+    for thread in threads:
+        thread.join()
+    assert committed == [["first"], ["a", "b"]]
+    assert sorted(outcomes.values()) == ["KeyError", "OperationFailed"]
+    # and is not told of it later, when it tries again
+    outcomes.clear()
+    for name in ("a", "b"):
+        submit(name)
+    assert outcomes == {}
 
 
 def test_what_the_gateway_does_not_enforce_is_a_failure() -> None:

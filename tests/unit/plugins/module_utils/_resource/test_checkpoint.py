@@ -506,6 +506,35 @@ def test_a_restored_disk_gets_the_policy_that_is_wanted_before_it_boots() -> Non
     assert guest.POLICY_FILE not in server.files
 
 
+@pytest.mark.parametrize("status", ["running", "frozen", "stopped"])
+def test_a_restored_sandbox_is_not_started_beside_its_wire(status: str) -> None:
+    wanted = policy("allowlist", allow=["a.example.test"])
+    server = Server(replace(sandbox(status=status, egress=wanted.text), network="pixels0"))
+    server.has("a")
+    if status == "stopped":
+        run(server, label="a", state="restored")
+        assert server.done == ["restore a"]
+        return
+    with pytest.raises(ConfigError, match="box is not started: its egress is allowlist, and it hangs on no wire"):
+        plan_for(server, label="a", state="restored")
+    assert server.done == []
+    # moved when the plan was made already
+    server.instances["box"] = replace(server.instances["box"], wire="pxe-0007")
+    work = work_for(server, label="a", state="restored")
+    server.instances["box"] = replace(server.instances["box"], wire=None)
+    assert "is not started" in str(apply(work)["box"])
+    assert server.instances["box"].status == "stopped"
+
+
+@pytest.mark.parametrize("status", ["running", "stopped"])
+def test_a_sandbox_with_a_policy_that_cannot_be_read_is_not_restored(status: str) -> None:
+    server = Server(sandbox(status=status, egress='{"format":1,"mode":"unrestricted"}'))
+    server.has("a")
+    with pytest.raises(ConfigError, match=r"box: the key user\.pixels\.egress: .* cannot be read"):
+        plan_for(server, label="a", state="restored")
+    assert server.done == []
+
+
 def test_a_restore_is_done_each_time(server: Server) -> None:
     server.has("a")
     run(server, label="a", state="restored")

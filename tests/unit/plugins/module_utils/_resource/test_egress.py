@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, cast
 
 import pytest
 from ansible_collections.pixels.sandbox.plugins.module_utils._backend.base import Backend
+from ansible_collections.pixels.sandbox.plugins.module_utils._core import policy as policies
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.deadline import Deadline
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import (
     ConfigError,
@@ -30,6 +31,7 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import 
 )
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.plan import Plan, apply
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.policy import Policy, Rules, policy
+from ansible_collections.pixels.sandbox.plugins.module_utils._core.presets import PRESETS
 from ansible_collections.pixels.sandbox.plugins.module_utils._resource.egress import (
     Wish,
     drift,
@@ -78,9 +80,13 @@ class Server:
     def gateway_state(self) -> GatewayState | None:
         if self.gateway is None:
             return None
-        return replace(self.gateway, legs={wire: Leg(digest, "x") for wire, digest in self.legs.items()})
+        return replace(
+            self.gateway, legs={wire: Leg(digest, "x", wire.removeprefix("pxe-")) for wire, digest in self.legs.items()}
+        )
 
-    def make_wire(self, name: str, _deadline: Deadline) -> str:
+    def make_wire(self, name: str, _deadline: Deadline, now: str | None = None) -> str:
+        if now == f"pxe-{name}":
+            return now
         self.done.append(f"wire {name}")
         return f"pxe-{name}"
 
@@ -223,14 +229,34 @@ def test_what_cannot_be_is_refused_before_anything_is_done() -> None:
 
 def test_drift_is_told_in_words() -> None:
     there = box(wanted=LIST, wire="pxe-box")
-    good = GatewayState(True, (), {"pxe-box": Leg(LIST.rules().digest, "x")})
+    good = GatewayState(True, (), {"pxe-box": Leg(LIST.rules().digest, "x", "box")})
     assert drift(there, LIST, good) == []
     assert drift(there, LIST, GatewayState(True)) == ["the gateway has no leg on pxe-box"]
-    assert drift(there, Policy(), None) == ["it hangs on the wire pxe-box"]
+    assert drift(box(wire="pxe-box"), Policy(), None) == ["it hangs on the wire pxe-box"]
+    assert drift(box(wanted=LIST), Policy(), None) == ["its key user.pixels.egress has a policy"]
     assert drift(replace(there, wire=None), LIST, good) == ["it hangs on no wire"]
     assert drift(replace(there, wire=None), policy("none"), None) == ["it has a network"]
-    sick = GatewayState(True, ("rules",), {"pxe-box": Leg("other", "x", ("dns",))})
+    sick = GatewayState(True, ("rules",), {"pxe-box": Leg("other", "x", "box", ("dns",))})
     assert drift(there, LIST, sick) == ["rules", "dns", "the gateway enforces other rules than these"]
+
+
+def test_a_sandbox_on_the_wire_of_another_is_told_and_brought_to_its_own() -> None:
+    server = Server(box(wanted=LIST, wire="pxe-other"))
+    server.legs["pxe-other"] = LIST.rules().digest
+    assert "the wire pxe-other is that of other" in planned(server).actions[0]
+    (record,) = list_egress(cast(Backend, server), ["box"], False)
+    assert (record["verified"], record["in_force"]) == (False, "no")
+    assert not carried_out(server)
+    assert server.done == ["wire box", "connect pxe-box", "update box", "drop pxe-other"]
+    assert server.there["box"].wire == "pxe-box"
+    assert not planned(server).changed
+
+
+def test_a_wire_that_was_made_for_nothing_is_removed() -> None:
+    server = Server(box())
+    server.fail = OperationFailed("no")
+    assert carried_out(server, mode="allowlist", allow=["a.example.test"])
+    assert server.done == ["wire box", "drop pxe-box", "stop box"]
 
 
 def test_info_says_yes_no_and_unknown() -> None:
@@ -240,7 +266,8 @@ def test_info_says_yes_no_and_unknown() -> None:
     told = {record["name"]: record for record in list_egress(cast(Backend, server), None, True)}
     assert set(told) == {"box", "free", "odd"}
     assert (told["box"]["in_force"], told["box"]["verified"], told["free"]["in_force"]) == ("yes", True, "yes")
-    assert told["odd"]["in_force"] == "unknown"
+    assert (told["odd"]["in_force"], told["odd"]["verified"]) == ("unknown", False)
+    assert "odd: the key user.pixels.egress: " in cast(Any, told["odd"]["drift"])[0]
     names = [(entry["name"], entry["suspicious"], entry["target"]) for entry in cast(Any, told["box"]["denied"])]
     assert names == [
         ("b.example.test", False, "B.example.test"),
@@ -260,3 +287,26 @@ def test_the_notice_names_what_the_policy_names() -> None:
     assert "presets: agent" in said
     assert "allow: a.example.test" in said
     assert "deny: b.example.test" in said
+
+
+def test_a_policy_of_older_presets_is_outdated_and_no_drift(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = policy("allowlist", presets=["git"])
+    server = Server(box(wanted=given, wire="pxe-box"))
+    server.legs["pxe-box"] = given.rules().digest
+    monkeypatch.setitem(cast(Any, PRESETS), "git", ("new.example.test",))
+    monkeypatch.setattr(policies, "PRESETS_VERSION", given.presets_version + 1)
+    (record,) = list_egress(cast(Backend, server), ["box"], False)
+    assert (record["policy_outdated"], record["drift"], record["in_force"]) == (True, [], "yes")
+    # the next task that is about its egress brings it to what the presets have now
+    assert not carried_out(server)
+    (record,) = list_egress(cast(Backend, server), ["box"], False)
+    assert (record["policy_outdated"], record["verified"]) == (False, True)
+    assert server.legs["pxe-box"] == policy("allowlist", presets=["git"]).rules().digest != given.rules().digest
+
+
+def test_a_key_that_cannot_be_read_changes_nothing_until_a_mode_is_given() -> None:
+    server = Server(replace(box(wire="pxe-box"), keys={"kind": "sandbox", KEY_EGRESS: '{"format":1,"mode":"open"}'}))
+    with pytest.raises(ConfigError, match=r"box: the key user\.pixels\.egress: .*; give it a policy, by its mode"):
+        planned(server, allow_add=["a.example.test"])
+    assert not carried_out(server, mode="allowlist", allow=["a.example.test"])
+    assert list_egress(cast(Backend, server), ["box"], False)[0]["verified"]

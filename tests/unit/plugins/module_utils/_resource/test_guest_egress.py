@@ -101,9 +101,11 @@ class Server:
         assert not building
 
     def gateway_state(self) -> GatewayState:
-        return GatewayState(True, (), {wire: Leg(digest, "x") for wire, digest in self.legs.items()})
+        return GatewayState(
+            True, (), {wire: Leg(digest, "x", wire.removeprefix("pxe-")) for wire, digest in self.legs.items()}
+        )
 
-    def make_wire(self, name: str, deadline: Deadline) -> str:
+    def make_wire(self, name: str, deadline: Deadline, now: str | None = None) -> str:
         return "pxe-box"
 
     def drop_wire(self, name: str, wire: str, deadline: Deadline) -> None:

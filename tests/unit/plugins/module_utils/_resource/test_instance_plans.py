@@ -38,6 +38,7 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import 
     Mount,
 )
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.plan import Work, apply
+from ansible_collections.pixels.sandbox.plugins.module_utils._core.policy import policy
 from ansible_collections.pixels.sandbox.plugins.module_utils._resource import instance as planner
 from ansible_collections.pixels.sandbox.plugins.module_utils._resource.desired import desired_from
 from ansible_collections.pixels.sandbox.plugins.module_utils._resource.instance import list_records, plan_instances
@@ -651,3 +652,62 @@ def test_lists_have_sandboxes_with_the_labels_asked_for() -> None:
     assert [entry["name"] for entry in list_records(backend, None, {}, True)] == ["a", "b", "c", "d"]
     assert [entry["name"] for entry in list_records(backend, None, {"team": "y"}, False)] == ["b"]
     assert [entry["name"] for entry in list_records(backend, ["d", "a", "zz"], {}, False)] == ["a", "d"]
+
+
+# -- egress of what starts
+
+LIST = policy("allowlist", allow=["a.example.test"])
+STARTS = [("stopped", "started"), ("stopped", "restarted"), ("stopped", "frozen"), ("frozen", "started")]
+
+
+@pytest.mark.parametrize(("status", "state"), STARTS)
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"wire": None}, "it hangs on no wire"),
+        ({"wire": "none"}, "it hangs on no wire"),
+        ({"wire": "pxe-0007", "ways_out": ("the device eth9 is a nic",)}, "the device eth9 is a nic"),
+    ],
+)
+def test_nothing_starts_beside_its_wire(status: str, state: str, fields: dict[str, Any], words: str) -> None:
+    server = Server(box(status=status, keys={"egress": LIST.text}, **fields))
+    with pytest.raises(ConfigError, match=f"box is not started: its egress is allowlist, and {words}"):
+        plan(server, state=state)
+    assert server.done == []
+    # and when that happens after the plan was made
+    server.there["box"] = replace(server.there["box"], wire="pxe-0007", ways_out=())
+    work = plan(server, state=state)
+    server.there["box"] = replace(server.there["box"], **fields)
+    assert words in str(apply(work)["box"])
+    assert server.there["box"].status == status
+
+
+def test_what_runs_beside_its_wire_is_stopped_by_a_restart() -> None:
+    server = Server(box(keys={"egress": LIST.text}))
+    assert "is not started" in str(do(server, state="restarted")["box"])
+    assert server.there["box"].status == "stopped"
+
+
+@pytest.mark.parametrize(("status", "state"), [*STARTS, ("running", "restarted"), ("running", "started")])
+def test_a_policy_that_cannot_be_read_does_not_count_as_none(status: str, state: str) -> None:
+    server = Server(box(status=status, wire="pxe-0007", keys={"egress": "{"}))
+    with pytest.raises(ConfigError, match=r"box: the key user\.pixels\.egress: .* cannot be read"):
+        plan(server, state=state)
+    assert server.done == []
+    assert not do(server, state="stopped")
+    assert not do(server, "box", state="present")
+    clone = {"clone_from": "box", "image": None}
+    with pytest.raises(ConfigError, match=r"the key user\.pixels\.egress"):
+        plan(server, "copy", **clone)
+    (record,) = list_records(cast(Backend, server), ["box"], {}, False)
+    assert record["egress"] is None
+
+
+def test_a_policy_that_cannot_be_read_is_replaced_by_one_that_names_its_mode() -> None:
+    server = Server(box(status="stopped", keys={"egress": "{"}))
+    with pytest.raises(ConfigError, match=r"the key user\.pixels\.egress"):
+        plan(server, egress_allow_add=["b.example.test"])
+    (made,) = plan(server, egress="none").plans
+    assert made.actions[0].startswith("enforce egress none on box")
+    (made,) = plan(server, egress="unrestricted").plans
+    assert "its key user.pixels.egress has a policy" in made.actions[0]
