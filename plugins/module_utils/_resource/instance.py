@@ -113,7 +113,8 @@ def plan_instances(backend: Backend, desired: Desired, clock: Clock = utc_now) -
 
     Raises ConfigError for what cannot be, before anything is done for any of the names.
     """
-    existing = backend.get_instances(desired.names)
+    # the addresses of many cost the server by far the most, and what goes needs none
+    existing = backend.get_instances(desired.names, addresses=desired.state != "absent" or desired.expired)
     context = _Context(backend, desired, clock)
     plans = tuple(context.plan(name, existing.get(name)) for name in desired.names)
 

@@ -268,6 +268,13 @@ def test_no_name_at_all_is_nothing_to_do(run: Run) -> None:
     assert (result["changed"], result["instances"], result["failed_names"]) == (False, [], [])
 
 
+def test_a_removal_does_not_ask_for_addresses(server: FakeIncus, run: Run, box: str) -> None:
+    run(pixels_instance, name=EIGHT, clone_from=box, state="present")
+    run(pixels_instance, name=EIGHT, state="absent")
+    (listed, *_after) = [seen for seen in server.requests if seen.path == "/1.0/instances"]
+    assert listed.params["recursion"] == "1"
+
+
 def test_nothing_to_do_for_fifty_is_one_request(server: FakeIncus, run: Run, box: str) -> None:
     fifty = [f"n{number}" for number in range(50)]
     run(pixels_instance, name=fifty, clone_from=box, state="present")
