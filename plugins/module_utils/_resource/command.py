@@ -64,6 +64,8 @@ def command_from(params: Mapping[str, Any]) -> Command:
             raise ConfigError(f"{option} {params[option]!r} is not an absolute path")
     if params["argv"] is not None and not params["argv"]:
         raise ConfigError("argv is empty")
+    if params["cmd"] is not None and not params["cmd"].strip():
+        raise ConfigError("cmd is empty")
     argv = tuple(params["argv"]) if params["argv"] else ("/bin/sh", "-c", params["cmd"])
     if params["login"]:
         argv = (*LOGIN, *argv)

@@ -91,6 +91,7 @@ def test_long_output_is_cut_and_says_so(run: Run, box: str) -> None:
         ({}, "one of the following is required: argv, cmd"),
         ({"argv": ["true"], "cmd": "true"}, "mutually exclusive: argv|cmd"),
         ({"argv": []}, "argv is empty"),
+        ({"cmd": " "}, "cmd is empty"),
         ({"cmd": "true", "name": "No"}, "name 'No' is not legal"),
         ({"cmd": "true", "timeout": -1}, "timeout -1"),
     ],
