@@ -462,6 +462,9 @@ class _Context:
                 continue
             refuse_foreign(found)
             if not found.unfinished:
+                # another run was faster: what it made is as any sandbox that was there before
+                self._check_fixed(found)
+                update(self.backend, spec.name, self._change, deadline, found)
                 return
             mark = found.keys[KEY_UNFINISHED]
             if mark != seen:
