@@ -131,6 +131,13 @@ def label_key(key: str) -> str:
     return key
 
 
+def object_name(option: str, name: str) -> str:
+    """Return the name of a pool, a network and the like, or raise ConfigError for what would be a path in the API."""
+    if not name.strip() or "/" in name or name in (".", ".."):
+        raise ConfigError(f"{option} {name!r} is no name")
+    return printable(option, name)
+
+
 def env_name(name: str, option: str = "env") -> str:
     """Return the name of an environment variable, or raise ConfigError naming the option when it is illegal."""
     if not _ENV.fullmatch(name):

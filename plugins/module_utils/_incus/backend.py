@@ -166,7 +166,8 @@ class IncusBackend(Backend):
                 raise ConfigError(f"clone_from: {origin.instance} has no checkpoint {origin.label}; it has: {there}")
         elif not origin.server:
             images = self.list_images()
-            if not any(origin.name in image.aliases or image.fingerprint.startswith(origin.name) for image in images):
+            begin = origin.name if _FINGERPRINT.fullmatch(origin.name) else "no fingerprint"
+            if not any(origin.name in image.aliases or image.fingerprint.startswith(begin) for image in images):
                 there = ", ".join(sorted(alias for image in images for alias in image.aliases)) or "none"
                 raise ConfigError(f"image: the server has no image {origin.name}; its aliases are: {there}")
 

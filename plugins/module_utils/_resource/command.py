@@ -64,6 +64,8 @@ def command_from(params: Mapping[str, Any]) -> Command:
             raise ConfigError(f"{option} {params[option]!r} is not an absolute path")
     if params["argv"] is not None and not params["argv"]:
         raise ConfigError("argv is empty")
+    if params["cmd"] is not None and not params["cmd"].strip():
+        raise ConfigError("cmd is empty")
     argv = tuple(params["argv"]) if params["argv"] else ("/bin/sh", "-c", params["cmd"])
     if params["login"]:
         argv = (*LOGIN, *argv)
@@ -99,8 +101,10 @@ def plan_command(backend: Backend, command: Command, clock: Clock = utc_now) -> 
     refuse_foreign(instance)
     if instance.status != RUNNING:
         raise ConfigError(f"{name} is {instance.status}: a command needs a sandbox that runs")
+    # each look at the accounts of a guest reads a file there
+    if command.user:
+        backend.account(name, command.user)
     user = command.user or default_user(backend, name)
-    backend.account(name, user)
     reason = _skipped(backend, command)
     if reason:
         return Work((Plan(name, {}, {}, seen={"rc": 0, "stdout": reason, "stderr": "", "user": user}),), dict)

@@ -102,9 +102,14 @@ def desired_from(params: Mapping[str, Any]) -> Desired:
         raise ConfigError("renew extends the time to live, and ttl says that there is none")
     if params.get("expired") and params["state"] != "absent":
         raise ConfigError("expired says which sandboxes state absent removes")
-    for option in ("image", "clone_from", "pool", "network", "target"):
+    for option in ("image", "clone_from"):
         if params[option] is not None and not params[option].strip():
             raise ConfigError(f"{option} is empty")
+        names.printable(option, params[option] or "")
+    for option in ("pool", "network", "target", "profiles"):
+        given = params[option]
+        for name in [given] if isinstance(given, str) else given or ():
+            names.object_name(option, name)
     return Desired(
         names=names.sandbox_names(params["name"]),
         state=params["state"],
@@ -168,6 +173,8 @@ def label_texts(given: Mapping[str, Any]) -> dict[str, str]:
     """Return labels with their values as text; ConfigError for what no label can be."""
     labels = {}
     for key, value in given.items():
+        if value is None or isinstance(value, (dict, list)):
+            raise ConfigError(f"labels: {key} has no text as its value")
         text = str(value).lower() if isinstance(value, bool) else str(value)
         labels[names.label_key(str(key))] = names.printable(f"labels: {key}", text)
     return labels

@@ -118,7 +118,8 @@ def plan_instances(backend: Backend, desired: Desired, clock: Clock = utc_now) -
 
     Raises ConfigError for what cannot be, before anything is done for any of the names.
     """
-    existing = backend.get_instances(desired.names)
+    # the addresses of many cost the server by far the most, and what goes needs none
+    existing = backend.get_instances(desired.names, addresses=desired.state != "absent" or desired.expired)
     context = _Context(backend, desired, clock)
     plans = tuple(context.plan(name, existing.get(name)) for name in desired.names)
 
@@ -466,6 +467,9 @@ class _Context:
                 continue
             refuse_foreign(found)
             if not found.unfinished:
+                # another run was faster: what it made is as any sandbox that was there before
+                self._check_fixed(found)
+                update(self.backend, spec.name, self._change, deadline, found)
                 return
             mark = found.keys[KEY_UNFINISHED]
             if mark != seen:
@@ -723,16 +727,25 @@ class _Context:
 def image_source(backend: Backend, text: str, server: str) -> ImageSource:
     """Return where an image comes from that is written as Incus writes it; ConfigError where it is missing."""
     remote, colon, rest = text.partition(":")
+    if colon and not rest:
+        raise ConfigError(f"image {text!r} names no image of {remote}")
     if colon and remote == "local":
         origin = ImageSource(rest)
         backend.check_origin(origin)
         return origin
     if colon and remote == "images":
-        return ImageSource(rest, server)
+        return ImageSource(rest, _verified(server))
     if colon:
         raise ConfigError(f"image {text!r}: the remote {remote!r} is not known; local: and images: are")
     known = {alias for image in backend.list_images() for alias in (*image.aliases, image.fingerprint)}
-    return ImageSource(text, None if text in known else server)
+    return ImageSource(text, None if text in known else _verified(server))
+
+
+def _verified(server: str) -> str:
+    """Return the address of an image server; ConfigError for one that nobody can verify."""
+    if not server.startswith("https://"):
+        raise ConfigError(f"image_server {server!r} is no https address: what comes from there could be anybody's")
+    return server
 
 
 def clone_text(clone: CloneSource) -> str:

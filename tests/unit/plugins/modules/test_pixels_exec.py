@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -52,6 +53,18 @@ def test_no_secret_is_in_a_request_or_a_result(server: FakeIncus, run: Run, box:
     assert "hunter2" not in str([operation.record for operation in server.operations.values()])
 
 
+@pytest.mark.parametrize("user", [None, "nobody"])
+def test_the_accounts_of_a_guest_are_read_when_it_is_planned_and_when_it_is_run(
+    server: FakeIncus, run: Run, box: str, user: str | None
+) -> None:
+    files = server.instance("px-box").disk.files
+    passwd = files["/etc/passwd"]
+    files["/etc/passwd"] = replace(passwd, content=passwd.content + b"pixel:x:1000:1000::/:/bin/sh\n")
+    result = run(pixels_exec, name=box, cmd="true", **({"user": user} if user else {}))
+    assert result["user"] == (user or "pixel"), result
+    assert len([seen for seen in server.requests if seen.path.endswith("/files")]) == 2
+
+
 def test_nothing_is_run_in_check_mode(server: FakeIncus, run: Run, box: str) -> None:
     result = run(pixels_exec, check_mode=True, name=box, cmd="false")
     assert result["changed"] is True
@@ -78,6 +91,7 @@ def test_long_output_is_cut_and_says_so(run: Run, box: str) -> None:
         ({}, "one of the following is required: argv, cmd"),
         ({"argv": ["true"], "cmd": "true"}, "mutually exclusive: argv|cmd"),
         ({"argv": []}, "argv is empty"),
+        ({"cmd": " "}, "cmd is empty"),
         ({"cmd": "true", "name": "No"}, "name 'No' is not legal"),
         ({"cmd": "true", "timeout": -1}, "timeout -1"),
     ],

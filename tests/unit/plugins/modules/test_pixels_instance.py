@@ -154,6 +154,13 @@ def test_a_success_that_cannot_be_read_back_is_a_failure_that_says_so(server: Fa
         ({"mounts": [{"source": "/srv/a", "path": "/usr/bin"}]}, "mounts: path '/usr/bin' belongs to the system"),
         ({"clone_from": "base:Py"}, "base 'Py' is not legal"),
         ({"clone_from": "dev:../x"}, "checkpoint '../x' is not legal"),
+        ({"labels": {"a": None}}, "labels: a has no text"),
+        ({"labels": {"a": ["b"]}}, "labels: a has no text"),
+        ({"image": "a\nb"}, "image 'a\\nb' has control characters"),
+        ({"pool": "../networks/pixels0"}, "pool '../networks/pixels0' is no name"),
+        ({"network": " "}, "network ' ' is no name"),
+        ({"profiles": ["default", ".."]}, "profiles '..' is no name"),
+        ({"target": "a/b"}, "target 'a/b' is no name"),
         ({"timeout": 0}, "timeout 0"),
         ({"max_parallel": 0}, "max_parallel 0"),
     ],
@@ -172,6 +179,9 @@ def test_bad_input_reaches_no_server(server: FakeIncus, run: Run, options: dict[
         ({"name": "new", "clone_from": "nobody"}, ("nobody",)),
         ({"name": "new", "clone_from": "box:then"}, ("then",)),
         ({"name": "new", "image": "nowhere:x"}, ("nowhere",)),
+        ({"name": "new", "image": "local:"}, ("names no image of local",)),
+        ({"name": "new", "image": "local:d"}, ("the server has no image d", "debian/13")),
+        ({"name": "new", "image": "images:x", "image_server": "http://images.example"}, ("image_server", "https")),
         ({"image": "images:alpine/3"}, ("image", "debian/13")),
         ({"pool": "other"}, ("pool", "pixels")),
         ({"type": "vm"}, ("type", "container")),
@@ -266,6 +276,13 @@ def test_a_virtual_machine_is_not_cloned_with_the_identity_of_its_source(server:
 def test_no_name_at_all_is_nothing_to_do(run: Run) -> None:
     result = run(pixels_instance, name=[], state="absent")
     assert (result["changed"], result["instances"], result["failed_names"]) == (False, [], [])
+
+
+def test_a_removal_does_not_ask_for_addresses(server: FakeIncus, run: Run, box: str) -> None:
+    run(pixels_instance, name=EIGHT, clone_from=box, state="present")
+    run(pixels_instance, name=EIGHT, state="absent")
+    (listed, *_after) = [seen for seen in server.requests if seen.path == "/1.0/instances"]
+    assert listed.params["recursion"] == "1"
 
 
 def test_nothing_to_do_for_fifty_is_one_request(server: FakeIncus, run: Run, box: str) -> None:

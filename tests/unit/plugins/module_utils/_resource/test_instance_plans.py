@@ -558,6 +558,21 @@ def test_a_run_that_is_slower_takes_what_the_faster_one_has_made() -> None:
     assert server.done == ["start box"]
 
 
+def test_what_a_faster_run_has_made_otherwise_is_changed_or_refused() -> None:
+    server = Server()
+    work = plan(server, image="debian/13", cpu=8, labels={"team": "search"})
+    server.there["box"] = box(status="stopped", addresses=())
+    assert apply(work) == {}
+    assert server.done == ["update box", "start box"]
+    assert (server.there["box"].limits.cpu, server.there["box"].labels) == (8, {"team": "search"})
+
+    server = Server()
+    work = plan(server, image="debian/13")
+    server.there["box"] = box(status="stopped", addresses=(), keys={"image": "debian/12"})
+    assert "image of box is debian/12 and cannot be changed" in str(apply(work)["box"])
+    assert server.done == []
+
+
 def test_what_a_killed_run_has_left_is_made_again() -> None:
     server = Server(box(status="stopped", addresses=(), keys={"unfinished": "2026-01-02T03:00:00Z/aa"}))
     assert do(server) == {}
