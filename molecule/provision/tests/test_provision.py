@@ -70,7 +70,9 @@ def test_the_agent_reaches_what_was_named_and_not_what_is_beside_it() -> None:
 
 def test_keys_are_added_to_those_that_are_there() -> None:
     said = as_pixel("mol-agent", "cut -d' ' -f3- .ssh/authorized_keys; stat -c %a .ssh .ssh/authorized_keys")
-    assert said.out.splitlines() == ["of the image", "test", "700", "600"]
+    assert said.out.splitlines() == ["of the image", "test", "operator", "700", "600"]
+    # nobody else has entered as root
+    assert run("mol-agent", "cut", "-d", " ", "-f3-", "/root/.ssh/authorized_keys").out == "operator\n"
 
 
 def test_it_reads_the_journal_without_further_rights(pixel: Pixel) -> None:
@@ -322,11 +324,8 @@ def test_steps_of_the_provisioning_can_be_read_later() -> None:
     assert step["log"]
 
 
-def test_a_command_over_ssh_has_the_variables_and_a_password_does_not_help() -> None:
-    key = Path(os.environ["PIXELS_CACHE"]) / "test-key"
-    asked = ["incus", "query", f"local:/1.0/instances/px-mol-older/state?project={PROJECT}"]
-    state = json.loads(subprocess.run(asked, check=True, capture_output=True, text=True, timeout=30).stdout)
-    address = next(entry["address"] for entry in state["network"]["eth0"]["addresses"] if entry["family"] == "inet")
+def ssh(user: str, address: str, key: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    """Have a command run over SSH: the user shows its variable, root its number."""
     options = [
         "-o",
         "StrictHostKeyChecking=no",
@@ -334,17 +333,48 @@ def test_a_command_over_ssh_has_the_variables_and_a_password_does_not_help() -> 
         "UserKnownHostsFile=/dev/null",
         "-o",
         "BatchMode=yes",
+        "-o",
+        "IdentitiesOnly=yes",
         "-i",
         str(key),
     ]
+    command = ["ssh", "-F", "none", *more, *options, f"{user}@{address}", SHOW if user == "pixel" else "id -u"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
-    def ssh(user: str, *more: str) -> subprocess.CompletedProcess[str]:
-        command = ["ssh", "-F", "none", *more, *options, f"{user}@{address}", SHOW if user == "pixel" else "id -u"]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
-    assert ssh("pixel").stdout == shown(ODD)
-    assert ssh("root").stdout == "0\n"
-    refused = ssh("pixel", "-o", "PubkeyAuthentication=no")
+KEY = Path(os.environ["PIXELS_CACHE"]) / "test-key"
+OPERATOR_KEY = Path(os.environ["PIXELS_CACHE"]) / "operator/.ssh/id_ed25519"
+
+
+def test_a_command_over_ssh_has_the_variables_and_a_password_does_not_help() -> None:
+    asked = ["incus", "query", f"local:/1.0/instances/px-mol-older/state?project={PROJECT}"]
+    state = json.loads(subprocess.run(asked, check=True, capture_output=True, text=True, timeout=30).stdout)
+    address = next(entry["address"] for entry in state["network"]["eth0"]["addresses"] if entry["family"] == "inet")
+    assert ssh("pixel", address, KEY).stdout == shown(ODD)
+    assert ssh("root", address, KEY).stdout == "0\n"
+    refused = ssh("pixel", address, KEY, "-o", "PubkeyAuthentication=no")
     assert refused.returncode != 0
     assert "password" not in refused.stderr.split("(")[-1]
-    assert run("mol-agent", "sh", "-c", "command -v sshd").rc != 0
+
+
+def test_the_operator_enters_a_confined_one_by_a_published_port() -> None:
+    port = ("-p", "22922")
+    assert ssh("pixel", "127.0.0.1", OPERATOR_KEY, *port).stdout == shown(ODD)
+    assert ssh("root", "127.0.0.1", OPERATOR_KEY, *port).stdout == "0\n"
+    assert ssh("root", "127.0.0.1", KEY, *port).returncode != 0
+
+
+def test_an_ssh_server_listens_itself_where_it_is_wanted_and_else_nothing_does() -> None:
+    listens = ("ss", "-Hltn", "sport = :22")
+    for wanted in (True, False):
+        socket = "systemctl disable -q --now ssh.service; systemctl enable -q --now ssh.socket"
+        assert run("mol-older", "sh", "-c", socket).rc == 0
+        assert ":22 " in run("mol-older", *listens).out
+        settings = {"account_ssh": wanted, "ansible_python_interpreter": "/usr/bin/python3"}
+        command = ["ansible", "all", "-i", "mol-older,", "-c", "pixels.sandbox.incus", "-e", json.dumps(settings)]
+        role = ["-m", "ansible.builtin.include_role", "-a", "name=pixels.sandbox.account tasks_from=access"]
+        done = subprocess.run([*command, *role], capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert (":22 " in run("mol-older", *listens).out) == wanted
+        enabled = run("mol-older", "systemctl", "is-enabled", "ssh.service", "ssh.socket").out.split()
+        assert enabled == ["enabled" if wanted else "disabled", "disabled"]

@@ -5,40 +5,10 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-ROLE = Path(__file__).parents[3] / "roles/sandbox"
-
-
-def hold(folder: Path, cases: Sequence[tuple[Mapping[str, object], Sequence[str]]]) -> None:
-    """Check that with each of these settings all of the conditions are true."""
-    tasks = [
-        {
-            "name": f"with {json.dumps(settings)}",
-            "vars": settings,
-            "ansible.builtin.assert": {"that": list(conditions), "quiet": True},
-        }
-        for settings, conditions in cases
-    ]
-    files = [str(ROLE / part / "main.yml") for part in ("defaults", "vars")]
-    book = folder / "book.yml"
-    book.write_text(json.dumps([{"hosts": "localhost", "gather_facts": False, "vars_files": files, "tasks": tasks}]))
-    env = {**os.environ, "ANSIBLE_HOME": str(folder), "ANSIBLE_LOCALHOST_WARNING": "false", "LC_ALL": "C.UTF-8"}
-    program = "from ansible.cli.playbook import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", program, "-i", "localhost,", "-c", "local", str(book)],
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+import pytest
+from support.roles import ROLES, hold, run_tasks
 
 
 def test_a_clone_is_under_its_own_policy_from_its_first_start(tmp_path: Path) -> None:
@@ -48,6 +18,7 @@ def test_a_clone_is_under_its_own_policy_from_its_first_start(tmp_path: Path) ->
     free = ["__sandbox_first.mode == 'unrestricted'"]
     hold(
         tmp_path,
+        "sandbox",
         [
             ({**cloned, "sandbox_egress": "agent"}, [*own, "__sandbox_first.presets == ['agent']"]),
             ({**cloned, "sandbox_egress": "allowlist"}, [*own, "__sandbox_first.allow == ['docs.example.com']"]),
@@ -84,8 +55,33 @@ def test_clones_that_are_not_ready_with_the_same_settings_are_told_apart(tmp_pat
     none = ["__sandbox_cloned_ready == []", "__sandbox_cloned_unready == []"]
     hold(
         tmp_path,
+        "sandbox",
         [
             (settings, ["__sandbox_cloned_ready == ['same']", "__sandbox_cloned_unready == ['bare', 'other']"]),
             ({**settings, "sandbox_instance": {}}, none),
         ],
     )
+
+
+@pytest.mark.parametrize(
+    ("egress", "enforcement", "refused"),
+    [
+        ("agent", "gateway", True),
+        ("none", "gateway", True),
+        ("allowlist", "both", True),
+        ("agent", "guest", False),
+        ("unrestricted", "gateway", False),
+    ],
+)
+def test_name_servers_are_refused_where_the_gateway_answers(
+    tmp_path: Path, egress: str, enforcement: str, refused: bool
+) -> None:
+    settings = {
+        "sandbox_egress": egress,
+        "sandbox_egress_enforcement": enforcement,
+        "account_dns": ["192.0.2.53"],
+    }
+    tasks = str(ROLES / "sandbox/tasks/preflight.yml")
+    done = run_tasks(tmp_path, "sandbox", [{"ansible.builtin.include_tasks": tasks, "vars": settings}])
+    assert (done.returncode != 0) == refused, done.stdout
+    assert ("gateway_resolver, a setting of the role gateway" in " ".join(done.stdout.split())) == refused
