@@ -85,8 +85,20 @@ def test_it_can_install_packages(pixel: Pixel) -> None:
 
 
 def test_settings_of_registries_are_there(host: Host, pixel: Pixel) -> None:
-    assert "index-url = https://pip.example.com/simple" in host.file("/etc/pip.conf").content_string
+    assert "index-url = http" in host.file("/etc/pip.conf").content_string
     assert pixel("echo $NPM_CONFIG_REGISTRY").out.startswith("http")
+
+
+def test_pip_of_an_environment_of_the_user_installs_from_the_index() -> None:
+    (told,) = [line for line in run("mol-agent", "cat", "/etc/pip.conf").out.splitlines() if "index-url" in line]
+    index = told.removeprefix("index-url = ")
+    made = as_pixel("mol-agent", "sudo -n safe-apt install -y python3-venv && python3 -m venv environment")
+    assert made.rc == 0, made.out
+    pip = "environment/bin/pip --disable-pip-version-check"
+    # what pip config get finds is less than what counts
+    assert f"global.index-url='{index}'" in as_pixel("mol-agent", f"{pip} config list 2> /dev/null").out.splitlines()
+    said = as_pixel("mol-agent", f"{pip} install six && environment/bin/python -c 'import six'")
+    assert said.rc == 0, said.out
 
 
 def test_names_resolve(host: Host) -> None:
