@@ -144,6 +144,13 @@ sudo -n safe-apt update
     assert run(OURS, "test", "-e", MARK).rc != 0
 
 
+def test_no_limit_of_the_user_makes_root_do_half_of_something() -> None:
+    said = as_pixel(OURS, "ulimit -f 1; sudo -n safe-apt update")
+    assert said.rc != 0
+    assert "safe-apt: it does nothing below limits" in said.out
+    assert as_pixel(OURS, "sudo -n safe-apt update").rc == 0
+
+
 @pytest.fixture(scope="module")
 def evil_package() -> None:
     """Give the user a package whose script would run as root, in two places."""

@@ -64,12 +64,15 @@ def test_the_agent_reaches_what_was_named_and_not_what_is_beside_it() -> None:
     assert as_pixel("mol-agent", knock).rc != 0
     assert run("mol-agent", "sh", "-c", knock).rc != 0
     assert "egress agent" in as_pixel("mol-agent", "cat /etc/pixels-egress.txt").out
-    assert as_pixel("mol-agent", "npm view npm name").out.splitlines()[0] == "npm"
+    # npm has news of its own to tell meanwhile
+    assert as_pixel("mol-agent", "npm view --no-update-notifier npm name 2> /dev/null").out == "npm\n"
 
 
 def test_keys_are_added_to_those_that_are_there() -> None:
     said = as_pixel("mol-agent", "cut -d' ' -f3- .ssh/authorized_keys; stat -c %a .ssh .ssh/authorized_keys")
-    assert said.out.splitlines() == ["of the image", "test", "700", "600"]
+    assert said.out.splitlines() == ["of the image", "test", "operator", "700", "600"]
+    # nobody else has entered as root
+    assert run("mol-agent", "cut", "-d", " ", "-f3-", "/root/.ssh/authorized_keys").out == "operator\n"
 
 
 def test_it_reads_the_journal_without_further_rights(pixel: Pixel) -> None:
@@ -82,8 +85,20 @@ def test_it_can_install_packages(pixel: Pixel) -> None:
 
 
 def test_settings_of_registries_are_there(host: Host, pixel: Pixel) -> None:
-    assert "index-url = https://pip.example.com/simple" in host.file("/etc/pip.conf").content_string
+    assert "index-url = http" in host.file("/etc/pip.conf").content_string
     assert pixel("echo $NPM_CONFIG_REGISTRY").out.startswith("http")
+
+
+def test_pip_of_an_environment_of_the_user_installs_from_the_index() -> None:
+    (told,) = [line for line in run("mol-agent", "cat", "/etc/pip.conf").out.splitlines() if "index-url" in line]
+    index = told.removeprefix("index-url = ")
+    made = as_pixel("mol-agent", "sudo -n safe-apt install -y python3-venv && python3 -m venv environment")
+    assert made.rc == 0, made.out
+    pip = "environment/bin/pip --disable-pip-version-check"
+    # what pip config get finds is less than what counts
+    assert f"global.index-url='{index}'" in as_pixel("mol-agent", f"{pip} config list 2> /dev/null").out.splitlines()
+    said = as_pixel("mol-agent", f"{pip} install six && environment/bin/python -c 'import six'")
+    assert said.rc == 0, said.out
 
 
 def test_names_resolve(host: Host) -> None:
@@ -135,13 +150,11 @@ def test_no_variable_of_a_session_is_an_argument_or_left_in_a_file(host: Host) -
 
 def test_a_step_goes_on_without_who_started_it_and_is_joined(host: Host) -> None:
     name = host.backend.host
-    told = json.dumps(
-        {"argv": ["sh", "-c", "echo $HOME $A; sleep 4; echo end"], "user": "pixel", "env": {"A": "it's"}, "timeout": 60}
-    )
+    # it ends when it is let, however slow the machine is
+    script = "echo $HOME $A; until test -e ~/go; do sleep 0.2; done; rm ~/go; echo end"
+    told = json.dumps({"argv": ["sh", "-c", script], "user": "pixel", "env": {"A": "it's"}, "timeout": 120})
     with subprocess.Popen(
-        into(name, "px-step", "run", "slow"),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
+        into(name, "px-step", "run", "slow"), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
     ) as first:
         assert first.stdin
         first.stdin.write(told.encode())
@@ -152,8 +165,14 @@ def test_a_step_goes_on_without_who_started_it_and_is_joined(host: Host) -> None
             ]:
                 break
         first.kill()
-    second = run(name, "px-step", "run", "slow", text=told)
-    assert (second.rc, second.out.strip()) == (0, "joining step slow, which runs")
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as second:
+        assert second.stdin
+        assert second.stdout
+        second.stdin.write(told.encode())
+        second.stdin.close()
+        assert second.stdout.readline() == b"joining step slow, which runs\n"
+        assert as_pixel(name, "touch go").rc == 0
+        assert (second.stdout.read(), second.wait(60)) == (b"", 0)
     (entry,) = [entry for entry in json.loads(run(name, "px-step", "list", "5").out) if entry["name"] == "slow"]
     assert (entry["state"], entry["result"], entry["exit_code"]) == ("done", "success", 0)
     assert entry["log"] == "/home/pixel it's\nend"
@@ -318,10 +337,8 @@ def test_steps_of_the_provisioning_can_be_read_later() -> None:
     assert step["log"]
 
 
-def test_a_command_over_ssh_has_the_variables_and_a_password_does_not_help() -> None:
-    key = Path(os.environ["PIXELS_CACHE"]) / "test-key"
-    state = asked("/1.0/instances/px-mol-older/state")
-    address = next(entry["address"] for entry in state["network"]["eth0"]["addresses"] if entry["family"] == "inet")
+def ssh(user: str, address: str, key: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    """Have a command run over SSH: the user shows its variable, root its number."""
     options = [
         "-o",
         "StrictHostKeyChecking=no",
@@ -329,17 +346,47 @@ def test_a_command_over_ssh_has_the_variables_and_a_password_does_not_help() -> 
         "UserKnownHostsFile=/dev/null",
         "-o",
         "BatchMode=yes",
+        "-o",
+        "IdentitiesOnly=yes",
         "-i",
         str(key),
     ]
+    command = ["ssh", "-F", "none", *more, *options, f"{user}@{address}", SHOW if user == "pixel" else "id -u"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
-    def ssh(user: str, *more: str) -> subprocess.CompletedProcess[str]:
-        command = ["ssh", "-F", "none", *more, *options, f"{user}@{address}", SHOW if user == "pixel" else "id -u"]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
-    assert ssh("pixel").stdout == shown(ODD)
-    assert ssh("root").stdout == "0\n"
-    refused = ssh("pixel", "-o", "PubkeyAuthentication=no")
+KEY = Path(os.environ["PIXELS_CACHE"]) / "test-key"
+OPERATOR_KEY = Path(os.environ["PIXELS_CACHE"]) / "operator/.ssh/id_ed25519"
+
+
+def test_a_command_over_ssh_has_the_variables_and_a_password_does_not_help() -> None:
+    state = asked("/1.0/instances/px-mol-older/state")
+    address = next(entry["address"] for entry in state["network"]["eth0"]["addresses"] if entry["family"] == "inet")
+    assert ssh("pixel", address, KEY).stdout == shown(ODD)
+    assert ssh("root", address, KEY).stdout == "0\n"
+    refused = ssh("pixel", address, KEY, "-o", "PubkeyAuthentication=no")
     assert refused.returncode != 0
     assert "password" not in refused.stderr.split("(")[-1]
-    assert run("mol-agent", "sh", "-c", "command -v sshd").rc != 0
+
+
+def test_the_operator_enters_a_confined_one_by_a_published_port() -> None:
+    port = ("-p", "22922")
+    assert ssh("pixel", "127.0.0.1", OPERATOR_KEY, *port).stdout == shown(ODD)
+    assert ssh("root", "127.0.0.1", OPERATOR_KEY, *port).stdout == "0\n"
+    assert ssh("root", "127.0.0.1", KEY, *port).returncode != 0
+
+
+def test_an_ssh_server_listens_itself_where_it_is_wanted_and_else_nothing_does() -> None:
+    listens = ("ss", "-Hltn", "sport = :22")
+    for wanted in (True, False):
+        socket = "systemctl disable -q --now ssh.service; systemctl enable -q --now ssh.socket"
+        assert run("mol-older", "sh", "-c", socket).rc == 0
+        assert ":22 " in run("mol-older", *listens).out
+        settings = {"account_ssh": wanted, "ansible_python_interpreter": "/usr/bin/python3"}
+        command = ["ansible", "all", "-i", "mol-older,", "-c", "pixels.sandbox.incus", "-e", json.dumps(settings)]
+        role = ["-m", "ansible.builtin.include_role", "-a", "name=pixels.sandbox.account tasks_from=access"]
+        done = subprocess.run([*command, *role], capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert (":22 " in run("mol-older", *listens).out) == wanted
+        enabled = run("mol-older", "systemctl", "is-enabled", "ssh.service", "ssh.socket").out.split()
+        assert enabled == ["enabled" if wanted else "disabled", "disabled"]

@@ -21,8 +21,22 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import 
 GRACEFUL_SECONDS = 120.0
 _FORCED_SECONDS = 30.0
 _POLL_SECONDS = 0.2
-#: Waits for systemd to have started everything; a guest without it is ready when it can run a command.
-_BOOTED = "if [ -d /run/systemd/system ]; then systemctl is-system-running --wait; else echo running; fi"
+#: Waits for systemd to have started everything; a guest without it is ready when it can run a command. One that was started just now
+#: answers nothing yet.
+BOOTED = """\
+case $(readlink -f /sbin/init) in
+  */systemd)
+    while
+      state=$(systemctl is-system-running --wait 2> /dev/null)
+      case $state in "" | offline | unknown) ;; *) false ;; esac
+    do
+      sleep 0.1
+    done
+    echo "$state"
+    ;;
+  *) echo running ;;
+esac
+"""
 
 
 def start(backend: Backend, name: str, deadline: Deadline) -> None:
@@ -53,7 +67,7 @@ def await_address(
 
 def await_ready(backend: Backend, name: str, deadline: Deadline) -> None:
     """Wait until a running guest has finished its start."""
-    result = backend.execute(name, ExecRequest(("/bin/sh", "-c", _BOOTED), cwd="/"), deadline)
+    result = backend.execute(name, ExecRequest(("/bin/sh", "-c", BOOTED), cwd="/"), deadline)
     state = result.stdout.decode("utf-8", "replace").strip()
     if result.timed_out:
         raise DeadlineExceeded(f"{name} has not finished its start after {deadline.seconds:g} s")

@@ -45,6 +45,7 @@ def privileged(path: str, mode: int) -> bool:
 def findings(user: str) -> Iterator[str]:
     """Yield what is found, in words."""
     account = pwd.getpwnam(user)
+    groups = os.getgrouplist(user, account.pw_gid)
     known: set[str] | None = None
     for folder, folders, files in os.walk("/"):
         if folder == "/":
@@ -63,7 +64,7 @@ def findings(user: str) -> Iterator[str]:
             if system and not stat.S_ISLNK(status.st_mode):
                 own = status.st_uid == account.pw_uid
                 everybody = status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX
-                group = status.st_mode & stat.S_IWGRP and status.st_gid == account.pw_gid
+                group = status.st_mode & stat.S_IWGRP and status.st_gid in groups
                 if own or everybody or group:
                     yield f"{path} can be changed by {user}"
 

@@ -19,6 +19,8 @@ import fcntl
 import json
 import os
 import re
+import resource
+import signal
 import subprocess
 import sys
 from typing import NoReturn
@@ -46,6 +48,7 @@ ENVIRONMENT = {
     "NEEDRESTART_SUSPEND": "1",
     "PAGER": "cat",
 }
+LIMITS = (resource.RLIMIT_AS, resource.RLIMIT_CPU, resource.RLIMIT_DATA, resource.RLIMIT_FSIZE)
 OPTIONS = (
     "--option=Dpkg::Options::=--force-confdef",
     "--option=Dpkg::Options::=--force-confold",
@@ -59,6 +62,21 @@ OPTIONS = (
 def fail(text: str) -> NoReturn:
     """End with a message and nothing done."""
     sys.exit(f"safe-apt: {text}")
+
+
+def forget_caller() -> None:
+    """Undo what a process leaves to its children and no environment shows: how signals are taken, and limits.
+
+    With signals of children ignored nobody learns how APT ended, and below a limit it writes half of a file.
+    """
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    for limit in LIMITS:
+        hard = resource.getrlimit(limit)[1]
+        if hard != resource.RLIM_INFINITY:
+            fail("it does nothing below limits (ulimit): begin a new session")
+        resource.setrlimit(limit, (hard, hard))
 
 
 def call(program: str, *arguments: str) -> str:
@@ -123,6 +141,7 @@ def main() -> None:
     verb, flags, names = parsed(sys.argv[1:])
     if os.geteuid() != 0:
         fail("it needs sudo: sudo safe-apt ...")
+    forget_caller()
     os.umask(0o022)
     # one at a time: what was simulated is what is done
     lock = os.open(LOCK, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

@@ -141,7 +141,7 @@ def main(arguments: list[str]) -> None:
         return
     told = json.load(sys.stdin)
     if active(name):
-        print(f"joining step {name}, which runs")
+        print(f"joining step {name}, which runs", flush=True)
     else:
         start(name, told)
     while active(name):
