@@ -42,15 +42,21 @@ options:
     description: Another one without a policy, and without hardening.
     type: str
     required: true
+  wide:
+    description:
+      - Sandbox under a policy of the same gateway that lets through what is attacked by name - O(targets.allowed) at the ports 22, 80, 443 and 8443,
+        O(targets.foreign_name), and O(targets.private_names) bound to O(targets.private).
+    type: str
+    required: true
   program:
     description: The program that runs the probes in the sandboxes, which have Python.
     type: str
     required: true
   users:
-    description: Users as whom it is run in O(inside).
+    description: Users as whom it is run in O(inside). Those that are not there are made.
     type: list
     elements: str
-    default: [root, nobody]
+    default: [root, pixel]
   targets:
     description: What is attacked.
     type: dict
@@ -68,12 +74,18 @@ options:
         description: An address that the policy does not let through, with HTTP, TLS, SSH, DNS and UDP echo. What it does not have is inconclusive.
         type: str
         required: true
+      foreign6:
+        description: An address of IPv6 with HTTP that the policy does not let through, where the server's networks have IPv6.
+        type: str
       foreign_name:
-        description: A name there.
+        description: A name there, which the gateway can look up.
         type: str
         required: true
       mark:
         description: A text that its pages have, and no others.
+        type: str
+      slow:
+        description: A path of O(targets.allowed) whose answer takes longer than half a minute, by HTTP.
         type: str
       dns_name:
         description: A name that O(targets.resolvers) know.
@@ -109,6 +121,7 @@ EXAMPLES = r"""
     sibling: verify-sibling
     control: verify-control
     other: verify-other
+    wide: verify-wide
     program: "{{ lookup('ansible.builtin.file', 'attack.py') }}"
     targets:
       allowed: good.example.test
@@ -123,6 +136,7 @@ EXAMPLES = r"""
     sibling: verify-sibling
     control: verify-control
     other: verify-other
+    wide: verify-wide
     users: [root]
     program: "{{ lookup('ansible.builtin.file', 'attack.py') }}"
     targets:
@@ -137,19 +151,19 @@ attacks:
   description: How many there were.
   returned: success
   type: int
-  sample: 90
+  sample: 240
 held:
-  description: How many did not get through, while their control did.
+  description: How many did not get through, while their control did and the sandbox reached what its policy names.
   returned: success
   type: int
-  sample: 88
+  sample: 238
 leaked:
   description: How many got through.
   returned: success
   type: int
   sample: 0
 inconclusive:
-  description: How many proved nothing, as their control did not get through either.
+  description: How many proved nothing, as their control did not get through either, or the sandbox has no network.
   returned: success
   type: int
   sample: 2
@@ -165,6 +179,11 @@ report:
   type: list
   elements: dict
   contains:
+    id:
+      description: What was tried, in a word.
+      returned: always
+      type: str
+      sample: forged-sni
     name:
       description: What was tried.
       returned: always
@@ -199,8 +218,10 @@ TARGETS_SPEC = {
     "allowed": {"type": "str", "required": True},
     "allowed_address": {"type": "str", "required": True},
     "foreign": {"type": "str", "required": True},
+    "foreign6": {"type": "str"},
     "foreign_name": {"type": "str", "required": True},
     "mark": {"type": "str"},
+    "slow": {"type": "str"},
     "dns_name": {"type": "str"},
     "resolvers": {"type": "list", "elements": "str"},
     "private": {"type": "list", "elements": "str"},
@@ -213,8 +234,9 @@ ARGUMENT_SPEC = {
     "sibling": {"type": "str", "required": True},
     "control": {"type": "str", "required": True},
     "other": {"type": "str", "required": True},
+    "wide": {"type": "str", "required": True},
     "program": {"type": "str", "required": True},
-    "users": {"type": "list", "elements": "str", "default": ["root", "nobody"]},
+    "users": {"type": "list", "elements": "str", "default": ["root", "pixel"]},
     "targets": {"type": "dict", "required": True, "options": TARGETS_SPEC},
 }
 

@@ -250,7 +250,7 @@ def _greet(server: socket.socket, note: Note) -> None:
 def _echo(datagrams: socket.socket, note: Note) -> None:
     while True:
         data, peer = datagrams.recvfrom(2048)
-        note("udp", *datagrams.getsockname())
+        note("udp", *datagrams.getsockname(), ascii(data[:64].decode("ascii", "replace")))
         datagrams.sendto(data, peer)
 
 

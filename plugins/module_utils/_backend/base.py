@@ -202,6 +202,10 @@ class Backend(ABC):
     def refusals(self, wires: Sequence[str]) -> Mapping[str, tuple[Refusal, ...]]:
         """Return what was refused on each wire that has a leg, the newest first."""
 
+    def wire_address(self, wire: str) -> str | None:  # noqa: ARG002  # not every backend has wires
+        """Return the MAC that the server itself has on a link; None where it has none, or does not tell."""
+        return None
+
     def get_instances(self, names: Sequence[str], addresses: bool = True) -> Mapping[str, Instance]:
         """Return the instances of these bare names that exist: one call however many there are."""
         if len(names) == 1:

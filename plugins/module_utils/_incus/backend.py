@@ -388,6 +388,11 @@ class IncusBackend(Backend):
         """Return the network that a sandbox gets which leaves its wire."""
         return shape.network_off_wire(self._client, instance.profiles)[1]
 
+    def wire_address(self, wire: str) -> str | None:
+        """Return the MAC that the server's bridge has."""
+        found = self._client.find(f"/1.0/networks/{wire}/state")
+        return found[0].get("hwaddr") if found else None
+
     def refusals(self, wires: Sequence[str]) -> Mapping[str, tuple[Refusal, ...]]:
         """Return what was refused on each wire that has a leg."""
         return self._gateway.refusals(wires)

@@ -1,20 +1,22 @@
 # Copyright (c) 2026, the pixels.sandbox authors
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt)
 # SPDX-License-Identifier: BSD-2-Clause
-"""A battery of attacks on the egress of a sandbox, each with a control that shows that it could have got through.
+"""The battery that runs the attacks on the egress of throw-away sandboxes, and judges them.
 
-Four throw-away sandboxes take part: C(inside) and C(sibling) under the policy that is tried, C(control) and C(other)
-without one. An attack has held only if the control got through by the same probe, and C(inside) still reaches what its policy names:
-a sandbox without any network proves nothing.
+C(inside) and C(sibling) are under the policy that is tried, C(control) and C(other) under none, and C(wide) under one of the same gateway
+that lets through what is attacked. What counts as held is said in attacks.py; a sandbox without any network proves nothing.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
-import threading
+import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, cast
 
 from ansible_collections.pixels.sandbox.plugins.module_utils._backend.base import Backend
@@ -25,59 +27,55 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import
     PixelsError,
 )
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import GATEWAY_NAME, ExecRequest, Instance
-from ansible_collections.pixels.sandbox.plugins.module_utils._resource import power
-from ansible_collections.pixels.sandbox.plugins.module_utils._resource.egress import Enforcer, egress_record, policy_of
+from ansible_collections.pixels.sandbox.plugins.module_utils._core.plan import apply
+from ansible_collections.pixels.sandbox.plugins.module_utils._core.policy import Policy
+from ansible_collections.pixels.sandbox.plugins.module_utils._resource import attacks, guest, power
+from ansible_collections.pixels.sandbox.plugins.module_utils._resource.attacks import (
+    COLLUDING,
+    CONTROL,
+    INSIDE,
+    OTHER,
+    PEERS,
+    ROLES,
+    SIBLING,
+    Attack,
+    Probe,
+    Targets,
+)
+from ansible_collections.pixels.sandbox.plugins.module_utils._resource.checkpoint import (
+    DesiredCheckpoint,
+    plan_checkpoint,
+)
+from ansible_collections.pixels.sandbox.plugins.module_utils._resource.egress import (
+    Enforcer,
+    egress_record,
+    policy_of,
+    policy_or_none,
+)
 from ansible_collections.pixels.sandbox.plugins.module_utils._resource.ownership import refuse_foreign
 
-Probe = dict[str, Any]
+Outcome = Mapping[str, str]
 
-INSIDE, SIBLING, CONTROL, OTHER = "inside", "sibling", "control", "other"
+HELD, LEAKED, INCONCLUSIVE = "held", "leaked", "inconclusive"
 _PROBE_SECONDS = 120.0
-#: Addresses that two guests give themselves to talk beside what their server knows: none of them leaves the wire.
-_COLLUDING = {"plain": "10.99.0", "vlan": "10.99.7", "nested": "10.99.8"}
-_FLOOD = 1500
-
-
-@dataclass(frozen=True)
-class Targets:
-    """What is attacked: all of it belongs to who runs the battery.
-
-    allowed is a name that the policy lets through, at allowed_address. foreign is an address with HTTP, TLS, SSH, DNS and UDP echo that it does
-    not, and foreign_name a name there; mark is what its pages have and no other. private_names are names of the policy that lead to
-    private addresses; private, metadata and resolvers are addresses; dns_name is a name that the resolvers know.
-    """
-
-    allowed: str
-    allowed_address: str
-    foreign: str
-    foreign_name: str
-    mark: str = ""
-    dns_name: str = ""
-    resolvers: tuple[str, ...] = ()
-    private: tuple[str, ...] = ()
-    private_names: tuple[str, ...] = ()
-    metadata: tuple[str, ...] = ()
-    hosts: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Attack:
-    """One attempt from inside, and the same one by who may."""
-
-    name: str
-    probe: Probe
-    control: Probe | None = None
-    by: str = CONTROL
+_BOOT_SECONDS = 60.0
+_ALIVE_SECONDS = 40.0
+_LIVE_SECONDS = 12
+_FLOOD_SECONDS = 12
+#: A checkpoint under the policy, and one from when there was none.
+_CONFINED, _FREE = "verify-confined", "verify-free"
 
 
 @dataclass(frozen=True)
 class Spot:
-    """Where a sandbox stands: its address, its router's, and the MAC that the router has (or why it has none)."""
+    """Where a sandbox stands: addresses and MACs of its own, of its router, and the MAC of the server on its link; empty is none."""
 
     server_name: str
-    address: str
-    router: str
-    mac: str
+    address: str = ""
+    mac: str = ""
+    router: str = ""
+    router_mac: str = ""
+    server_mac: str = ""
 
 
 @dataclass
@@ -87,9 +85,10 @@ class Report:
     attacks: list[dict[str, object]] = field(default_factory=list)
     not_tried: list[str] = field(default_factory=list)
 
-    def add(self, name: str, user: str, outcome: str, why: str, control: str) -> None:
-        """Record one attack."""
-        self.attacks.append({"name": name, "user": user, "outcome": outcome, "why": why, "control": control})
+    def add(self, attack: str, title: str, user: str, outcome: str, why: str, control: str) -> None:
+        """Record one attack; what a target has said is hostile text."""
+        told = {"id": attack, "name": title, "user": user, "outcome": outcome, "why": why, "control": control}
+        self.attacks.append({key: _printable(text) for key, text in told.items()})
 
     def count(self, outcome: str) -> int:
         """Return how many ended so."""
@@ -98,15 +97,12 @@ class Report:
     @property
     def record(self) -> dict[str, object]:
         """The report as results show it."""
-        counts = {
-            "attacks": len(self.attacks),
-            **{word: self.count(word) for word in ("held", "leaked", "inconclusive")},
-        }
-        return {**counts, "not_tried": self.not_tried, "report": self.attacks}
+        counts = {word: self.count(word) for word in (HELD, LEAKED, INCONCLUSIVE)}
+        return {"attacks": len(self.attacks), **counts, "not_tried": self.not_tried, "report": self.attacks}
 
 
 class Battery:
-    """The attacks on four sandboxes of one server."""
+    """The attacks on the sandboxes of one server."""
 
     def __init__(
         self, backend: Backend, names: Mapping[str, str], targets: Targets, program: str, users: Sequence[str]
@@ -116,183 +112,288 @@ class Battery:
         self.targets = targets
         self.program = program
         self.users = users
-        self.report = Report()
+        self.report = Report(not_tried=attacks.not_tried(targets))
+        self.spots: dict[str, Spot] = {}
+        #: Tokens in frames are of this run: the link of the controls may be shared.
+        self._mark = secrets.token_hex(4)
 
     def run(self) -> Report:
         """Run all of it, one stage after the other; each leaves the sandboxes as it found them."""
-        spots = {role: self._spot(role) for role in (INSIDE, SIBLING, CONTROL, OTHER)}
+        self._look(*ROLES)
         gateway = self.backend.get_instance(GATEWAY_NAME)
-        attacks = catalogue(self.targets, spots, gateway.addresses[0] if gateway and gateway.addresses else None)
+        uplink = gateway.addresses[0] if gateway and gateway.addresses else None
+        control = self.spots[CONTROL]
+        table = attacks.catalogue(self.targets, control.server_name, control.router, uplink)
+        core = [attack for attack in table if attack.again]
         self._in_force("before the attacks")
         for user in self.users:
-            self._stage(attacks, user, "")
-        core = [attack for attack in attacks if attack.name in _CORE]
-        self._stage(core, "root", "in a clone", SIBLING)
-        self._after(core, "after the firewall was flushed", self._flush)
-        self._collusion()
-        self._after(core, "under another MAC", lambda: self._change_mac(spots[INSIDE]))
-        self._restart(INSIDE)
-        self._until_alive()
-        self._strange_addresses(spots[INSIDE])
-        self._after(core, "after a reboot", lambda: self._restart(INSIDE))
-        self._after(core, "after a restore", self._restore)
-        self._live_connection()
-        self._flood()
+            self._have_user(user)
+            self._stage(table, user)
+        self._stage(core, "root", "from a clone", SIBLING)
+        self._hear(attacks.frames(), "", self._alive(INSIDE))
+        self._second_addresses()
+        self._collude()
+        for title, change in (
+            ("after the firewall was flushed", self._flush),
+            ("under another MAC", self._change_mac),
+            ("after a restart", self._restart),
+            ("after a reboot from inside", self._reboot),
+            ("after a restore", self._restore_confined),
+            ("after a restore of a checkpoint from when nothing was held", self._restore_free),
+        ):
+            self._after(core, title, change)
+        self._attempt("live", "live connections after a deny", self._live_connections)
+        for port, what in ((443, "connections"), (53, "look-ups")):
+            title = f"a sibling that floods its leg with {what}"
+            self._attempt(f"flood-{port}", title, partial(self._flood, port, title))
         self._in_force("after the attacks")
-        self.report.not_tried += [
-            "what a name that is allowed does with what it is sent",
-            "another Host inside of TLS than its server name",
-            "the kernel of the server",
-        ]
         return self.report
 
     # -- stages
 
     def _in_force(self, when: str) -> None:
         """Compare what is wanted with what the server and the gateway have."""
-        outcome, why = in_force(self.backend, self._sandbox(INSIDE))
-        self.report.add(f"what is in force is what is wanted, {when}", "root", outcome, why, "it was asked for")
+        for role in (INSIDE, SIBLING):
+            outcome, why = in_force(self.backend, self._sandbox(role))
+            if outcome == HELD and not self._alive(role):
+                outcome, why = INCONCLUSIVE, "the sandbox does not reach what it may"
+            title = f"what is in force in {role} is what is wanted, {when}"
+            self.report.add(f"in-force-{role}", title, "root", outcome, why, "it was asked for")
 
-    def _stage(self, attacks: Sequence[Attack], user: str, when: str, attacker: str = INSIDE) -> None:
-        """Try attacks side by side: inside, and by their controls."""
+    def _stage(self, table: Sequence[Attack], user: str, when: str = "", attacker: str = INSIDE) -> None:
+        """Try attacks side by side: by the attacker, and by their controls."""
         alive = self._alive(attacker)
-        probes = {attack.name: {**attack.probe, "id": attack.name} for attack in attacks}
-        found = self._probe(attacker, list(probes.values()), user)
-        controls: dict[str, dict[str, str]] = {}
-        for who in {attack.by for attack in attacks}:
-            of_it = [{**(attack.control or attack.probe), "id": attack.name} for attack in attacks if attack.by == who]
-            controls.update(self._probe(who, of_it, "root"))
+        runs = [(attacker, user, [(attack.id, attack.probe) for attack in table])]
+        for who in sorted({attack.by for attack in table}):
+            of_it = [(attack.id, {**attack.probe, **attack.control}) for attack in table if attack.by == who]
+            runs.append((who, "root", of_it))
+        with ThreadPoolExecutor(len(runs)) as pool:
+            found, *told = pool.map(lambda run: self._probe(*run), runs)
+        controls = {key: outcome for outcomes in told for key, outcome in outcomes.items()}
         alive = alive and self._alive(attacker)
-        for attack in attacks:
-            name = f"{attack.name} {when}".strip()
-            self._judge(name, user, found[attack.name], controls[attack.name], alive)
+        for attack in table:
+            self._judge(attack, user, when, found[attack.id], controls[attack.id], alive)
 
-    def _judge(self, name: str, user: str, found: Mapping[str, str], control: Mapping[str, str], alive: bool) -> None:
-        told = f"{control['outcome']}: {control['why']}"
+    def _hear(self, table: Sequence[Attack], when: str, alive: bool) -> None:
+        """Send frames, and have root in the sandbox beside listen for them; the controls do the same."""
+        runs: list[tuple[str, str, list[tuple[str, Probe]]]] = []
+        for role in (INSIDE, CONTROL):
+            tokens = {attack.id: f"{self._mark}-{role}-{attack.id}." for attack in table}
+            words = self._words(role)
+            sent = [attacks.filled({**attack.probe, "token": tokens[attack.id]}, words) for attack in table]
+            shout = {"kind": "shout", "frames": [frame for frame in sent if frame]}
+            # whoever listens shows by its router's answer that it hears anything at all
+            hear = {"kind": "hear", "tokens": tokens, "address": "<leg>", "source": "<address>"}
+            runs += [(PEERS[role], "root", [("hear", hear)]), (role, "root", [("shout", shout)])]
+        with ThreadPoolExecutor(len(runs)) as pool:
+            found, sent_inside, controls, _sent = pool.map(lambda run: self._probe(*run), runs)
+        for attack in table:
+            outcome, control = (told.get(attack.id) or told["hear"] for told in (found, controls))
+            # what the guest's own kernel does not send is refused; where the program itself failed nothing was tried
+            if outcome["outcome"] == "refused" and sent_inside["shout"]["outcome"] == "error":
+                outcome = sent_inside["shout"]
+            self._judge(attack, "root", when, outcome, control, alive)
+
+    def _judge(self, attack: Attack, user: str, when: str, found: Outcome, control: Outcome, alive: bool) -> None:
+        title = f"{attack.title} {when}".strip()
         if found["outcome"] == "reached":
-            self.report.add(name, user, "leaked", found["why"], told)
+            outcome, why = LEAKED, found["why"]
         elif found["outcome"] != "refused":
-            self.report.add(name, user, "inconclusive", found["why"], told)
+            outcome, why = INCONCLUSIVE, found["why"]
         elif control["outcome"] != "reached":
-            self.report.add(name, user, "inconclusive", "the control did not get through either", told)
+            outcome, why = INCONCLUSIVE, "the control did not get through either"
         elif not alive:
-            self.report.add(name, user, "inconclusive", "the sandbox does not reach what it may", told)
+            outcome, why = INCONCLUSIVE, "the sandbox does not reach what it may"
         else:
-            self.report.add(name, user, "held", found["why"], told)
+            outcome, why = HELD, found["why"]
+        self.report.add(attack.id, title, user, outcome, why, f"{control['outcome']}: {control['why']}")
 
-    def _after(self, attacks: Sequence[Attack], when: str, work: Callable[[], None]) -> None:
-        work()
-        self._until_alive()
-        self._stage(attacks, "root", when)
+    def _after(self, table: Sequence[Attack], when: str, change: Callable[[], None]) -> None:
+        """Change the sandbox, and try attacks again."""
+
+        def again() -> None:
+            change()
+            self._until_alive(INSIDE)
+            self._look(INSIDE)
+            self._stage(table, "root", when)
+
+        self._attempt("changed", f"all of it {when}", again)
+
+    def _attempt(self, attack: str, title: str, work: Callable[[], None]) -> None:
+        """Do a part of the battery; where it cannot be done, that proves nothing."""
+        try:
+            work()
+        except PixelsError as exc:
+            self.report.add(attack, title, "root", INCONCLUSIVE, str(exc), "it was not come to")
+
+    # -- changes of the sandbox
 
     def _flush(self) -> None:
-        script = "nft flush ruleset; iptables -F; ip route flush cache; true"
-        self._root(INSIDE, ("sh", "-c", script))
+        self._root(INSIDE, "nft flush ruleset; iptables -F; ip route flush cache; true")
 
-    def _change_mac(self, spot: Spot) -> None:
+    def _change_mac(self) -> None:
         # the lease belongs to the MAC of before: an attacker keeps address and resolver by hand
-        script = (
-            f"rm -f /etc/resolv.conf; echo nameserver {spot.router} > /etc/resolv.conf; "
+        spot = self.spots[INSIDE]
+        self._root(
+            INSIDE,
+            f"echo nameserver {spot.router} > /run/resolver; mount --bind /run/resolver /etc/resolv.conf; "
             "systemctl stop systemd-networkd.socket systemd-networkd; ip link set eth0 address 02:00:5e:00:53:07; "
-            f"ip addr replace {spot.address}/24 dev eth0; ip route replace default via {spot.router}; ip neigh flush dev eth0; true"
+            f"ip addr replace {spot.address}/24 dev eth0; ip route replace default via {spot.router}; ip neigh flush dev eth0; true",
         )
-        self._root(INSIDE, ("sh", "-c", script))
 
-    def _restart(self, role: str) -> None:
-        power.stop(self.backend, self.names[role], Deadline(60), force=True)
-        power.start(self.backend, self.names[role], Deadline(60))
+    def _restart(self) -> None:
+        power.stop(self.backend, self.names[INSIDE], Deadline(_BOOT_SECONDS), force=True)
+        power.start(self.backend, self.names[INSIDE], Deadline(_BOOT_SECONDS))
+        self._await(INSIDE)
 
-    def _restore(self) -> None:
-        name, label = self.names[INSIDE], "verify"
-        deadline = Deadline(120)
-        self.backend.create_checkpoint(name, label, None, deadline)
-        power.stop(self.backend, name, deadline, force=True)
-        self.backend.restore_checkpoint(self._sandbox(INSIDE), label, deadline)
-        power.start(self.backend, name, deadline)
+    def _reboot(self) -> None:
+        boot = "cut -d ' ' -f 22 /proc/1/stat"
+        before = self._root(INSIDE, boot)
+        with contextlib.suppress(PixelsError):
+            self._root(INSIDE, "systemctl reboot")
+        deadline = Deadline(_BOOT_SECONDS)
+        while True:
+            deadline.pause(0.3, f"{self.names[INSIDE]} does not reboot")
+            try:
+                if self._root(INSIDE, boot) not in (before, ""):
+                    break
+            except PixelsError:
+                # it is down
+                continue
+        self._await(INSIDE)
 
-    def _collusion(self) -> None:
-        """Let two guests, both root, switch their NICs' mode and give themselves addresses, VLANs and nested NICs."""
-        script = (
-            "ip link set eth0 type macvlan mode bridge 2>/dev/null; "
-            "ip addr add {plain}.{number}/24 dev eth0; "
-            "ip link add link eth0 name v7 type vlan id 7 && ip addr add {vlan}.{number}/24 dev v7 && ip link set v7 up; "
-            "ip link add link eth0 name n8 type macvlan mode bridge && ip addr add {nested}.{number}/24 dev n8 && ip link set n8 up; "
-            "true"
-        )
-        for number, role in enumerate((INSIDE, SIBLING, CONTROL, OTHER)):
-            self._root(role, ("sh", "-c", script.format(number=number % 2 + 1, **_COLLUDING)))
-        interfaces = {"plain": "eth0", "vlan": "v7", "nested": "n8"}
-        attacks = [
-            Attack(
-                f"colluding sibling, {kind} NIC",
-                {"kind": "arp", "interface": interfaces[kind], "address": f"{net}.2", "source": f"{net}.1"},
-            )
-            for kind, net in _COLLUDING.items()
-        ]
-        self._stage(attacks, "root", "")
-        for role in (INSIDE, SIBLING, CONTROL, OTHER):
-            self._restart(role)
-        self._until_alive()
+    def _restore_confined(self) -> None:
+        self._checkpoint(_CONFINED, "present")
+        self._checkpoint(_CONFINED, "restored")
+        self._await(INSIDE)
 
-    def _strange_addresses(self, spot: Spot) -> None:
-        """Try with an address that is not the sandbox's own."""
-        leg = spot.router
-        net = leg.rpartition(".")[0]
-        probe = {"kind": "http", "address": leg, "port": 80, "host": self.targets.allowed}
-        script = f"ip addr add {net}.77/24 dev eth0; ip route replace {leg} dev eth0 src {net}.77; true"
-        before = self._probe(INSIDE, [{**probe, "id": "own address"}], "root")["own address"]
-        self._root(INSIDE, ("sh", "-c", script))
-        found = self._probe(INSIDE, [{**probe, "id": "second"}], "root")["second"]
-        self._judge("a second address", "root", found, before, True)
-        self._restart(INSIDE)
-        self._until_alive()
-
-    def _live_connection(self) -> None:
-        """Take a name away while something is read from it."""
-        enforcer = Enforcer(self.backend)
-        name = self.names[INSIDE]
+    def _restore_free(self) -> None:
+        """Take the policy away, keep that, and come back to it when the policy is there again."""
+        name, enforcer = self.names[INSIDE], Enforcer(self.backend)
         wanted = policy_of(self._sandbox(INSIDE))
-        if wanted.mode != "allowlist":
-            self.report.not_tried.append("a live connection after a deny: the policy is not an allowlist")
-            return
-        said: list[tuple[int, float]] = []
-        script = _READER % {"host": self.targets.allowed}
+        try:
+            enforcer.enforce(name, Policy(), Deadline(_BOOT_SECONDS))
+            self._checkpoint(_FREE, "present")
+        finally:
+            enforcer.enforce(name, wanted, Deadline(_BOOT_SECONDS))
+        self._checkpoint(_FREE, "restored")
+        self._await(INSIDE)
 
-        def read() -> None:
-            result = self.backend.execute(name, ExecRequest(("python3", "-c", script)), Deadline(60))
-            count, last = (result.stdout.decode() or "0 0").split()
-            said.append((int(count), float(last)))
+    def _checkpoint(self, label: str, state: str) -> None:
+        """Do what pixels_checkpoint does."""
+        desired = DesiredCheckpoint(self.names[INSIDE], label, state, None, None, None, None, False, True, 120.0)
+        for failure in apply(plan_checkpoint(self.backend, desired)).values():
+            raise failure
 
-        thread = threading.Thread(target=read)
-        thread.start()
-        time.sleep(2)
-        tighter = replace(
-            wanted, allow=tuple(entry for entry in wanted.allow if not entry.startswith(self.targets.allowed))
+    def _second_addresses(self) -> None:
+        spots = self.spots
+        own = [self._words(INSIDE)["second"] + "/24", spots[SIBLING].address + "/32"]
+        self._root(INSIDE, "; ".join(f"ip addr add {address} dev eth0" for address in own) + "; true")
+        self._stage(attacks.second_addresses(self.targets), "root")
+        self._root(INSIDE, "; ".join(f"ip addr del {address} dev eth0" for address in own) + "; true")
+
+    def _collude(self) -> None:
+        """Let two guests, both root, switch the mode of their NICs, and give themselves addresses, nested NICs and a nested bridge."""
+        six = COLLUDING["six"]
+        give = "".join(
+            f"ip addr add {COLLUDING[interface]}.@/24 dev {interface}; ip link set {interface} up; "
+            for interface in ("eth0", "n8")
         )
-        enforcer.enforce(name, tighter, Deadline(60))
-        # the clock of the guest is the server's: what counts is what was read after the policy was in force
-        end = self._root(INSIDE, ("date", "+%s.%N")).strip()
-        thread.join(60)
-        enforcer.enforce(name, wanted, Deadline(60))
-        count, last = said[0] if said else (0, 0.0)
-        outcome = "inconclusive" if not count else ("leaked" if last > float(end) else "held")
-        self.report.add(
-            "a live connection after a deny", "root", outcome, f"{count} bytes were read before", "it was read from"
+        mode = "ip link set eth0 type macvlan mode {} 2>/dev/null; "
+        stages: tuple[tuple[str, str, str, list[Attack]], ...] = (
+            (
+                "with NICs switched to bridge",
+                mode.format("bridge")
+                + f"ip link add link eth0 name n8 type macvlan mode bridge; {give}ip -6 addr add {six}:@/64 dev eth0 nodad; ",
+                "",
+                [*attacks.frames(), *attacks.colluding()],
+            ),
+            ("from nested NICs", "", "ip link del n8; ip addr del 10.99.0.@/24 dev eth0; ", attacks.frames("n8")),
+            ("with NICs switched to vepa", mode.format("vepa"), "", attacks.frames()),
+            ("with NICs switched to passthru", mode.format("passthru"), "", attacks.frames()),
+            (
+                "from nested bridges",
+                mode.format("bridge")
+                + "ip link add b9 type bridge; ip link set b9 up; ip link set eth0 promisc on; ip link set eth0 master b9; ",
+                "ip link set eth0 nomaster; ip link set eth0 promisc off; ip link del b9; " + mode.format("private"),
+                attacks.frames("b9"),
+            ),
         )
-        self._until_alive()
+        for title, before, after, table in stages:
+            self._attempt("collude", f"all of it {title}", partial(self._collude_by, title, before, after, table))
 
-    def _flood(self) -> None:
-        """Let the sibling open as many connections as it can, and see whether the other one still works."""
-        before = self._alive()
-        script = _FLOODER % {"count": _FLOOD, "host": self.targets.allowed}
-        said: list[str] = []
-        thread = threading.Thread(target=lambda: said.append(self._root(SIBLING, ("python3", "-c", script))))
-        thread.start()
-        time.sleep(4)
-        during = [self._alive() for _turn in range(5)]
-        thread.join(60)
-        outcome = "inconclusive" if not before or not said else ("held" if all(during) else "leaked")
-        self.report.add("a sibling that floods its leg", "root", outcome, f"it opened {said}", f"before: {before}")
+    def _collude_by(self, title: str, before: str, after: str, table: Sequence[Attack]) -> None:
+        roles = (INSIDE, SIBLING, CONTROL, OTHER)
+
+        def everywhere(script: str) -> None:
+            with ThreadPoolExecutor(len(roles)) as pool:
+                numbered = ((role, script.replace("@", str(number % 2 + 1))) for number, role in enumerate(roles))
+                list(pool.map(lambda run: self._root(run[0], f"{run[1]}true"), numbered))
+
+        # whoever takes its NIC apart reaches nothing by it
+        alive = self._alive(INSIDE)
+        everywhere(before)
+        self._hear([attack for attack in table if "kind" not in attack.probe], title, alive)
+        spoken = [attack for attack in table if "kind" in attack.probe]
+        if spoken:
+            self._stage(spoken, "root", title)
+        everywhere(after)
+
+    # -- what takes its time
+
+    def _live_connections(self) -> None:
+        """Deny a name while connections to it are busy; those of the sibling, which nobody denies it, go on."""
+        enforcer, t = Enforcer(self.backend), self.targets
+        name, wanted = self.names[INSIDE], policy_of(self._sandbox(INSIDE))
+        probe = {"kind": "live", "address": t.allowed, "name": t.allowed, "seconds": _LIVE_SECONDS}
+        probes = [("live-tls", {**probe, "port": 443})]
+        if t.slow:
+            probes.append(("live-http", {**probe, "port": 80, "path": t.slow}))
+        with ThreadPoolExecutor(2) as pool:
+            runs = {role: pool.submit(self._probe, role, "root", probes) for role in (INSIDE, SIBLING)}
+            time.sleep(3)
+            try:
+                enforcer.enforce(name, replace(wanted, deny=(*wanted.deny, t.allowed)), Deadline(_BOOT_SECONDS))
+                # the clock of the guests is the server's: what counts is what came after the policy was in force
+                end = float(self._root(INSIDE, "date +%s.%N"))
+                told = {role: run.result() for role, run in runs.items()}
+            finally:
+                enforcer.enforce(name, wanted, Deadline(_BOOT_SECONDS))
+        for key, _probe in probes:
+            title = f"a live connection by {key.partition('-')[2].upper()} after a deny"
+            outcome, why, control = cut(told[INSIDE][key], told[SIBLING][key], end)
+            self.report.add(key, title, "root", outcome, why, control)
+        self._until_alive(INSIDE)
+
+    def _flood(self, port: int, title: str) -> None:
+        """Let the sibling flood its leg: whoever else is on that leg gets nothing any more, and the other leg works as before."""
+        t, leg = self.targets, self._words(SIBLING)["leg"]
+        address = leg if port == 53 else t.allowed
+        flood = {"kind": "flood", "address": address, "port": port, "name": t.allowed, "seconds": _FLOOD_SECONDS}
+        neighbour: Probe = {"kind": "dns", "address": leg, "name": t.allowed} if port == 53 else attacks.alive(t)
+        neighbours = [(str(number), neighbour) for number in range(3)]
+        before = self._alive(INSIDE) and self._alive(SIBLING)
+        with ThreadPoolExecutor(2) as pool:
+            running = pool.submit(self._probe, SIBLING, "root", [("flood", flood)])
+            time.sleep(3)
+            starving = pool.submit(self._probe, SIBLING, "root", neighbours)
+            during = [self._alive(INSIDE) for _turn in range(3)]
+            starved = {outcome["outcome"] for outcome in starving.result().values()} != {"reached"}
+            enough = not running.done()
+            said = running.result()["flood"]
+        why = (
+            f"reached {during.count(True)} times of {len(during)} while the sibling did and was refused: {said['why']}"
+        )
+        control = f"{'refused' if starved else 'reached'}: a neighbour on the leg that is flooded"
+        if not before or not enough or said["outcome"] != "reached":
+            outcome = INCONCLUSIVE
+        elif not all(during):
+            outcome = LEAKED
+        else:
+            outcome = HELD if starved else INCONCLUSIVE
+        self.report.add(f"flood-{port}", title, "root", outcome, why, control)
+        self._until_alive(SIBLING)
+        self._until_alive(INSIDE)
 
     # -- sandboxes
 
@@ -303,42 +404,73 @@ class Battery:
         refuse_foreign(found)
         return found
 
+    def _have_user(self, user: str) -> None:
+        """Make the user that attacks; they are throw-away sandboxes."""
+        if user != "root":
+            self._root(INSIDE, f"id {user} >/dev/null 2>&1 || useradd --create-home {user}")
+
+    def _look(self, *roles: str) -> None:
+        """See where sandboxes stand."""
+        with ThreadPoolExecutor(len(roles)) as pool:
+            self.spots.update(zip(roles, pool.map(self._spot, roles), strict=True))
+
     def _spot(self, role: str) -> Spot:
         found = self._sandbox(role)
-        if not found.addresses:
-            raise OperationFailed(f"{found.name} has no address")
-        words = self._root(role, ("ip", "-4", "route", "show", "default")).split()
+        words = self._root(role, "cat /sys/class/net/eth0/address; ip -4 route show default").split()
         router = words[words.index("via") + 1] if "via" in words else ""
-        probe = {"id": "router", "kind": "arp", "address": router, "source": found.addresses[0]}
-        mac = self._probe(role, [probe], "root")["router"]["why"] if router else "there is no router"
-        return Spot(found.server_name, found.addresses[0], router, mac)
+        address = found.addresses[0] if found.addresses else ""
+        spot = Spot(found.server_name, address, words[0] if words else "", router)
+        if not address or not router:
+            return spot
+        told = self._run(role, "root", {"router": {"kind": "arp", "address": router, "source": address}})["router"]
+        mac = told["why"] if told["outcome"] == "reached" else ""
+        # whoever is confined has a leg for a router, and the server is somebody else on its link
+        server_mac = self.backend.wire_address(found.wire) if found.wire else mac
+        return replace(spot, router_mac=mac, server_mac=server_mac or "")
 
-    def _alive(self, role: str = INSIDE) -> bool:
-        """Say whether a sandbox reaches what its policy names."""
-        probe = {
-            "id": "allowed",
-            "kind": "tls",
-            "address": self.targets.allowed,
-            "port": 443,
-            "name": self.targets.allowed,
+    def _words(self, role: str) -> dict[str, str]:
+        """Return what words of probes stand for in a sandbox."""
+        own, peer = self.spots[role], self.spots[PEERS[role]]
+        return {
+            "me": role,
+            "address": own.address,
+            "mac": own.mac,
+            "leg": own.router,
+            "leg_mac": own.router_mac,
+            "server_mac": own.server_mac,
+            "second": f"{own.router.rpartition('.')[0]}.251" if own.router else "",
+            "peer": peer.address,
+            "peer_mac": peer.mac,
+            "peer_leg": peer.router,
+            "wide_leg": self.spots[attacks.WIDE].router,
         }
-        return self._probe(role, [probe], "root")["allowed"]["outcome"] == "reached"
 
-    def _until_alive(self) -> None:
-        end = time.monotonic() + 40
-        while time.monotonic() < end:
-            try:
-                if self._alive():
-                    return
-            except PixelsError:
-                # it is still booting
-                pass
+    def _alive(self, role: str) -> bool:
+        """Say whether a sandbox reaches what its policy names."""
+        return self._probe(role, "root", [("alive", attacks.alive(self.targets))])["alive"]["outcome"] == "reached"
+
+    def _until_alive(self, role: str) -> None:
+        end = time.monotonic() + _ALIVE_SECONDS
+        while not self._alive(role) and time.monotonic() < end:
             time.sleep(0.3)
 
-    def _probe(self, role: str, probes: Sequence[Probe], user: str) -> dict[str, dict[str, str]]:
-        request = ExecRequest(
-            ("python3", "-c", self.program), user=user, cwd="/", stdin=json.dumps(list(probes)).encode()
-        )
+    def _await(self, role: str) -> None:
+        """Wait until a sandbox that was started has the address that it is given."""
+        name = self.names[role]
+        power.await_address(lambda: self.backend.get_instance(name), name, Deadline(_BOOT_SECONDS))
+        power.await_ready(self.backend, name, Deadline(_BOOT_SECONDS))
+
+    def _probe(self, role: str, user: str, probes: Iterable[tuple[str, Probe]]) -> dict[str, Outcome]:
+        """Run probes in a sandbox, and return their outcomes by id; what it has no words for is an error."""
+        words = self._words(role)
+        ready = {key: attacks.filled(probe, words) for key, probe in probes}
+        lost = {"outcome": "error", "why": "the sandbox has no address, or whoever is attacked has none"}
+        told = self._run(role, user, {key: probe for key, probe in ready.items() if probe is not None})
+        return {key: told.get(key, lost) for key in {**ready, **told}}
+
+    def _run(self, role: str, user: str, probes: Mapping[str, Probe]) -> dict[str, Outcome]:
+        sent = [{**probe, "id": key, "me": role} for key, probe in probes.items()]
+        request = ExecRequest(("python3", "-c", self.program), user=user, cwd="/", stdin=json.dumps(sent).encode())
         result = self.backend.execute(self.names[role], request, Deadline(_PROBE_SECONDS))
         try:
             return dict(json.loads(result.stdout)["outcomes"])
@@ -346,216 +478,37 @@ class Battery:
             said = result.stderr.decode("utf-8", "replace")[-500:]
             raise OperationFailed(f"the probes in {self.names[role]} ended with {result.rc}: {said}") from exc
 
-    def _root(self, role: str, argv: tuple[str, ...]) -> str:
-        result = self.backend.execute(self.names[role], ExecRequest(argv, cwd="/"), Deadline(60))
+    def _root(self, role: str, script: str) -> str:
+        result = self.backend.execute(self.names[role], ExecRequest(("sh", "-c", script), cwd="/"), Deadline(60))
         return result.stdout.decode("utf-8", "replace")
-
-
-#: What is tried again after each change of the sandbox.
-_CORE = (
-    "an address, by HTTP",
-    "an address, by TLS",
-    "a foreign resolver over UDP",
-    "UDP to port 443, as QUIC",
-    "a forged server name",
-    "a forged Host",
-)
-
-_READER = """
-import socket, time
-stream = socket.create_connection((%(host)r, 80), 5); stream.settimeout(6)
-stream.sendall(b"GET /slow/300 HTTP/1.1\\r\\nHost: " + %(host)r.encode() + b"\\r\\n\\r\\n")
-count, last = 0, 0
-try:
-    while data := stream.recv(4096):
-        count, last = count + len(data), time.time()
-except OSError:
-    pass
-print(count, last)
-"""
-
-_FLOODER = """
-import resource, socket, time
-resource.setrlimit(resource.RLIMIT_NOFILE, (65536, 65536)) if resource.getrlimit(resource.RLIMIT_NOFILE)[1] >= 65536 else None
-held = []
-for _ in range(%(count)d):
-    try:
-        stream = socket.create_connection((%(host)r, 443), 1); held.append(stream)
-    except OSError:
-        pass
-    if len(held) >= 900: held.pop(0).close()
-time.sleep(5)
-print(len(held))
-"""
 
 
 def in_force(backend: Backend, found: Instance) -> tuple[str, str]:
     """Return how it is with a sandbox whose configuration, or whose gateway, somebody may have changed; and in which words."""
-    record = egress_record(found, backend.gateway_state())
-    outcome = {"yes": "held", "no": "leaked"}.get(str(record["in_force"]), "inconclusive")
+    said = guest.state(backend, found) if policy_or_none(found).in_guest else None
+    record = egress_record(found, backend.gateway_state(), said)
+    outcome = {"yes": HELD, "no": LEAKED}.get(str(record["in_force"]), INCONCLUSIVE)
+    if outcome == HELD and not policy_of(found).confined:
+        return LEAKED, "its egress is unrestricted"
     return outcome, "; ".join(map(str, cast(list[str], record["drift"]))) or "nothing differs"
 
 
-def catalogue(targets: Targets, spots: Mapping[str, Spot], gateway: str | None) -> list[Attack]:
-    """Return the attacks that change nothing in the sandbox; gateway is its address on the uplink."""
-    t = targets
-    inside, sibling, control, other = (spots[role] for role in (INSIDE, SIBLING, CONTROL, OTHER))
-    leg = inside.router
-    web = {"kind": "http", "address": t.foreign, "port": 80, "host": t.foreign_name, "mark": t.mark}
-    secure = {"kind": "tls", "address": t.foreign, "port": 443, "name": t.foreign_name, "mark": t.mark}
-    found = [
-        Attack("an address, by HTTP", web),
-        Attack("an address, by TLS", secure),
-        Attack(
-            "the address of an allowed name, past the gateway",
-            {**secure, "address": t.allowed_address, "name": t.allowed, "mark": ""},
-        ),
-        Attack("an address, by SSH", {"kind": "tcp", "address": t.foreign, "port": 22}),
-        Attack(
-            "another port of an allowed name",
-            {"kind": "tcp", "address": leg, "port": 8443},
-            {"kind": "tcp", "address": t.allowed_address, "port": 8443},
-        ),
-        Attack(
-            "SSH of a name that is allowed for the web",
-            {"kind": "tcp", "address": leg, "port": 22},
-            {"kind": "tcp", "address": t.allowed_address, "port": 22},
-        ),
-        Attack("a forged server name", {**secure, "address": leg}, secure),
-        Attack("a forged Host", {**web, "address": leg}, web),
-        Attack(
-            "no server name", {**secure, "address": leg, "name": "", "host": t.foreign_name}, {**secure, "name": ""}
-        ),
-        Attack("no Host", _raw(leg, "GET / HTTP/1.0\r\n\r\n", ""), _raw(t.foreign, "GET / HTTP/1.0\r\n\r\n", "")),
-        *_requests(t, leg),
-        Attack("DNS over TLS, by address", {"kind": "tcp", "address": t.foreign, "port": 853}),
-        Attack("DNS over HTTPS, by address", {**secure, "path": "/dns-query"}),
-        Attack("UDP to port 443, as QUIC", {"kind": "udp", "address": t.foreign, "port": 443}),
-        Attack("UDP to another port", {"kind": "udp", "address": t.foreign, "port": 7}),
-        Attack("ICMP", {"kind": "icmp", "address": t.foreign}),
-        Attack("a frame of a packet socket to a foreign resolver", _frame(t, inside), _frame(t, control)),
-        Attack("the guest API", {"kind": "guest_api"}, by=OTHER),
-        Attack(
-            "another sandbox's leg",
-            {**web, "address": sibling.router, "host": t.allowed, "mark": ""},
-            {**web, "address": leg, "host": t.allowed, "mark": ""},
-            by=INSIDE,
-        ),
-        Attack(
-            "a sibling, by IP", {"kind": "icmp", "address": sibling.address}, {"kind": "icmp", "address": other.address}
-        ),
-        Attack(
-            "a sibling, by broadcast: nobody hears a rogue DHCP server either",
-            {"kind": "arp", "address": sibling.address, "source": inside.address},
-            {"kind": "arp", "address": other.address, "source": control.address},
-        ),
-        Attack("IPv6 of whoever is on the link", {"kind": "icmp6"}),
-        Attack(
-            "a DNS tunnel through the leg's resolver",
-            {"kind": "dns", "address": leg, "name": f"data.{t.foreign_name}"},
-            {"kind": "dns", "address": t.foreign, "name": f"data.{t.foreign_name}"},
-        ),
-        Attack(
-            "a DNS tunnel below an allowed name",
-            {"kind": "dns", "address": leg, "name": f"data.{t.allowed}"},
-            {"kind": "dns", "address": t.foreign, "name": f"data.{t.allowed}"},
-        ),
-        Attack(
-            "a DNS tunnel in records of another type",
-            {"kind": "dns", "address": leg, "name": t.allowed, "record": 16},
-            {"kind": "dns", "address": t.foreign, "name": t.allowed},
-        ),
-    ]
-    for address in t.resolvers:
-        query = {"kind": "dns", "address": address, "name": t.dns_name}
-        found.append(Attack("a foreign resolver over UDP", query))
-        found.append(Attack("a foreign resolver over TCP", {**query, "stream": True}))
-    found += [
-        Attack(f"the private address {address}", {**web, "address": address, "mark": ""}) for address in t.private
-    ]
-    found += [
-        Attack(f"the metadata address {address}", {**web, "address": address, "mark": ""}) for address in t.metadata
-    ]
-    for name, address in zip(t.private_names, t.private, strict=False):
-        found.append(
-            Attack(
-                f"the allowed name {name}, which leads to a private address",
-                {**web, "address": leg, "host": name, "mark": ""},
-                {**web, "address": address, "mark": ""},
-            )
-        )
-    for address in t.hosts:
-        found.append(Attack(f"the server at {address}, by ICMP", {"kind": "icmp", "address": address}))
-        for stream in (False, True):
-            probe = {
-                "kind": "dns",
-                "address": address,
-                "name": f"{control.server_name}.incus",
-                "stream": stream,
-                "any": True,
-            }
-            found.append(Attack(f"the server's DNS at {address} over {'TCP' if stream else 'UDP'}", probe))
-    host = {
-        "kind": "frame_udp",
-        "port": 53,
-        "address": control.router,
-        "name": f"{control.server_name}.incus",
-        "mac": control.mac,
-    }
-    if gateway:
-        probes: dict[str, Probe] = {
-            "HTTP": {**web, "host": t.allowed, "mark": ""},
-            "TLS": {**secure, "name": t.allowed, "mark": ""},
-            "DNS": {"kind": "dns", "name": t.allowed},
-        }
-        for words, probe in probes.items():
-            name = f"the gateway on its uplink, by {words}"
-            found.append(Attack(name, {**probe, "address": gateway}, {**probe, "address": leg}, by=INSIDE))
-    found.append(Attack("the server by MAC", {**host, "source": inside.address}, {**host, "source": control.address}))
-    return _unique(found)
+def cut(found: Outcome, control: Outcome, end: float) -> tuple[str, str, str]:
+    """Return how it is with a connection that was to end by C(end) while the control's went on: outcome, why, and what became of the control."""
+    told = f"{control['outcome']}: bytes, first and last: {control['why']}"
+    why = f"bytes, first and last: {found['why']}; in force at {end:.3f}"
+    if found["outcome"] != "reached" or control["outcome"] != "reached":
+        return INCONCLUSIVE, why, told
+    (count, first, last), (_count, _first, went_on) = (map(float, one["why"].split()) for one in (found, control))
+    if last > end:
+        return LEAKED, why, told
+    if not count or first > end or went_on < end + 1:
+        return INCONCLUSIVE, why, told
+    return HELD, why, told
 
 
-def _requests(t: Targets, leg: str) -> list[Attack]:
-    """Return requests that mean one thing to a proxy and another to a server."""
-    end = "Connection: close\r\n\r\n"
-    pairs = {
-        "an absolute form with another Host": f"GET http://{t.foreign_name}/ HTTP/1.1\r\nHost: {t.allowed}\r\n{end}",
-        "a Host with a port": f"GET / HTTP/1.1\r\nHost: {t.foreign_name}:80\r\n{end}",
-        "a Host with a user": f"GET / HTTP/1.1\r\nHost: {t.allowed}@{t.foreign_name}\r\n{end}",
-        "a pipelined request with another Host": (
-            f"GET / HTTP/1.1\r\nHost: {t.allowed}\r\n\r\nGET / HTTP/1.1\r\nHost: {t.foreign_name}\r\n{end}"
-        ),
-        "an upgrade to h2c": f"GET / HTTP/1.1\r\nHost: {t.foreign_name}\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQ\r\n{end}",
-        "an upgrade to a websocket": f"GET / HTTP/1.1\r\nHost: {t.foreign_name}\r\nUpgrade: websocket\r\n{end}",
-    }
-    return [Attack(name, _raw(leg, text, t.mark), _raw(t.foreign, text, t.mark)) for name, text in pairs.items()]
-
-
-def _raw(address: str, request: str, mark: str) -> Probe:
-    return {"kind": "http", "address": address, "port": 80, "request": request, "mark": mark}
-
-
-def _frame(t: Targets, spot: Spot) -> Probe:
-    resolver = t.resolvers[0] if t.resolvers else t.foreign
-    return {
-        "kind": "frame_udp",
-        "address": resolver,
-        "port": 53,
-        "name": t.dns_name,
-        "source": spot.address,
-        "mac": spot.mac,
-    }
-
-
-def _unique(attacks: Iterable[Attack]) -> list[Attack]:
-    """Number attacks of one name."""
-    seen: dict[str, int] = {}
-    found = []
-    for attack in attacks:
-        seen[attack.name] = seen.get(attack.name, 0) + 1
-        name = attack.name if seen[attack.name] == 1 else f"{attack.name} ({seen[attack.name]})"
-        found.append(Attack(name, attack.probe, attack.control, attack.by))
-    return found
+def _printable(text: str) -> str:
+    return "".join(char if char.isprintable() else "?" for char in text)
 
 
 def verify(backend: Backend, params: Mapping[str, Any]) -> dict[str, object]:
@@ -565,6 +518,5 @@ def verify(backend: Backend, params: Mapping[str, Any]) -> dict[str, object]:
         for name, value in params["targets"].items()
         if value is not None
     }
-    targets = Targets(**given)
-    names = {role: params[role] for role in (INSIDE, SIBLING, CONTROL, OTHER)}
-    return Battery(backend, names, targets, params["program"], params["users"]).run().record
+    names = {role: params[role] for role in ROLES}
+    return Battery(backend, names, Targets(**given), params["program"], params["users"]).run().record

@@ -45,6 +45,9 @@ UNITS = ("px-egress.service", "px-egress-refresh.timer", "px-egress-refresh.path
 KEPT_SECONDS = 3600
 ANSWER_SECONDS = 1.5
 LOOKUP_SECONDS = 10.0
+#: Types of the records with the addresses of a name: of IPv4, and of IPv6.
+KINDS = (1, 28)
+DNS_PORT = 53
 MOST_REFUSALS = 500
 SET_SECONDS = 3600
 
@@ -175,27 +178,43 @@ def resolvers(document: Document) -> list[str]:
 def look_up(document: Document, before: Seen) -> tuple[Seen, bool]:
     """Return what the names of a policy lead to, and whether anybody answered.
 
-    A name that nobody answers for keeps what it had, however old.
+    Each family of addresses is a question of its own: one that nobody answers leaves a name what it had of that family, however old.
     """
-    now, end = time.time(), time.monotonic() + LOOKUP_SECONDS
-    names, servers = rules.wanted_names(document), resolvers(document)
-    with ThreadPoolExecutor(32) as pool:
-        answers = list(pool.map(lambda name: addresses_of(name, servers, end), names))
+    now = time.time()
+    names = rules.wanted_names(document)
+    answers = answered(names, resolvers(document))
     after: Seen = {}
-    for name, found in zip(names, answers, strict=True):
-        old = before.get(name, {})
-        if found is not None:
-            old = {address: when for address, when in old.items() if 0 <= now - when < KEPT_SECONDS}
-            old.update(dict.fromkeys(found, now))
-        after[name] = old
-    return after, not names or any(found is not None for found in answers)
+    for name in names:
+        after[name] = {
+            address: when
+            for address, when in before.get(name, {}).items()
+            if (name, kind_of(address)) not in answers or 0 <= now - when < KEPT_SECONDS
+        }
+        for kind in KINDS:
+            after[name].update(dict.fromkeys(answers.get((name, kind), ()), now))
+    return after, not names or bool(answers)
 
 
-def addresses_of(name: str, servers: Sequence[str], end: float) -> set[str] | None:
-    """Return the addresses of a name, None where no resolver has an answer."""
-    found = [ask(name, kind, servers, end) for kind in (1, 28)]
-    told = [addresses for addresses in found if addresses is not None]
-    return set().union(*told) if told else None
+def answered(names: Iterable[str], servers: Sequence[str]) -> dict[tuple[str, int], set[str]]:
+    """Return the answers to all questions about names that anybody has answered.
+
+    What was not answered is asked again as long as anybody answers: on a link that only just comes up one answer is lost and the next is not.
+    """
+    end = time.monotonic() + LOOKUP_SECONDS
+    open_questions = [(name, kind) for name in names for kind in KINDS]
+    answers: dict[tuple[str, int], set[str]] = {}
+    with ThreadPoolExecutor(32) as pool:
+        while open_questions:
+            told = pool.map(lambda question: ask(question[0], question[1], servers, end), open_questions)
+            found = {question: said for question, said in zip(open_questions, told, strict=True) if said is not None}
+            answers.update(found)
+            open_questions = [question for question in open_questions if question not in answers] if found else []
+    return answers
+
+
+def kind_of(address: str) -> int:
+    """Return the type of the records that have such addresses."""
+    return KINDS[":" in address]
 
 
 def ask(name: str, kind: int, servers: Sequence[str], end: float) -> set[str] | None:
@@ -228,7 +247,7 @@ def exchanged(server: str, question: bytes, stream: bool) -> bytes:
     family = socket.AF_INET6 if ":" in server else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM if stream else socket.SOCK_DGRAM) as link:
         link.settimeout(ANSWER_SECONDS)
-        link.connect((server, 53))
+        link.connect((server, DNS_PORT))
         if not stream:
             link.send(question)
             return link.recv(65535)
@@ -277,12 +296,12 @@ def refresh(document: Document) -> bool:
     while True:
         before, asked = seen(), resolvers(document)
         settle(document, before)
-        after, answered = look_up(document, before)
+        after, heard = look_up(document, before)
         write(STATE / "addresses.json", json.dumps(after, sort_keys=True))
         settle(document, after)
         # a machine that changes its network may have others by now, and nobody would come back for these
         if resolvers(document) == asked:
-            return answered
+            return heard
 
 
 def stored() -> Document | None:

@@ -5,6 +5,8 @@
 
 Reads a JSON list of probes from standard input and prints a JSON object: for each id C(reached), C(refused) or C(error), and why.
 A probe is C(reached) only when something answered that could not have answered otherwise. It needs nothing but Python.
+
+Two kinds belong together: C(shout) sends frames with tokens in them, and C(hear), in the guest beside it, has an outcome for each token.
 """
 
 from __future__ import annotations
@@ -14,21 +16,25 @@ import fcntl
 import json
 import os
 import random
+import resource
 import select
 import socket
 import ssl
 import struct
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 Probe = Mapping[str, Any]
 
 SECONDS = 3.0
+#: Frames are sent for so long and listened for longer: neither side knows when the other begins.
+SHOUT_SECONDS, HEAR_SECONDS = 3.5, 6.0
 _ETH_ALL = 3
+#: Of packet(7): to hear what is for others too.
+_SOL_PACKET, _ADD_MEMBERSHIP, _PROMISCUOUS = 263, 1, 1
 
 
 class Refused(Exception):
@@ -37,8 +43,9 @@ class Refused(Exception):
 
 def connect(probe: Probe) -> socket.socket:
     """Return a stream to the target."""
+    source = (probe["source"], 0) if probe.get("source") else None
     try:
-        stream = socket.create_connection((probe["address"], probe["port"]), timeout=SECONDS)
+        stream = socket.create_connection((probe["address"], probe["port"]), SECONDS, source)
     except OSError as exc:
         raise Refused(f"connect: {exc}") from exc
     stream.settimeout(SECONDS)
@@ -82,10 +89,11 @@ def http(probe: Probe) -> str:
 
 
 def told(answer: bytes, probe: Probe) -> str:
-    """Return an answer that is one of who was meant: its status is 200, and it has the mark."""
+    """Return an answer that is one of who was meant: its status is 200, as often as was asked, and it has the mark."""
     text = answer.decode("latin-1")
     mark = probe.get("mark", "")
-    if not any(line.startswith("HTTP/1.1 200") for line in text.splitlines()) or (mark and mark not in text):
+    # a page need not end with a line, so that the next answer may begin anywhere
+    if text.count("HTTP/1.1 200") < probe.get("answers", 1) or (mark and mark not in text):
         raise Refused(text.partition("\r\n")[0][:200] or "an empty answer")
     return text.partition("\r\n\r\n")[2][:200]
 
@@ -112,7 +120,7 @@ def udp(probe: Probe) -> str:
     with socket.socket(family, socket.SOCK_DGRAM) as datagrams:
         datagrams.settimeout(SECONDS)
         try:
-            datagrams.sendto(b"out", (probe["address"], probe["port"]))
+            datagrams.sendto(f"out {probe.get('me', '')}".encode(), (probe["address"], probe["port"]))
             return f"{len(datagrams.recv(2048))} bytes"
         except OSError as exc:
             raise Refused(str(exc)) from exc
@@ -174,14 +182,15 @@ def icmp(probe: Probe) -> str:
 
 
 def icmp6(probe: Probe) -> str:
-    """Ask everybody on the link for an echo, and get one from somebody else."""
+    """Ask an address of IPv6, or everybody on the link, for an echo, and get one from somebody else."""
     try:
         raw = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
         index = socket.if_nametoindex(probe.get("interface", "eth0"))
         raw.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, index)
         raw.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_LOOP, 0)
         raw.settimeout(SECONDS)
-        raw.sendto(struct.pack("!BBHHH", 128, 0, 0, 7, 1), ("ff02::1", 0, 0, index))
+        on_link = probe["address"].startswith("ff")
+        raw.sendto(struct.pack("!BBHHH", 128, 0, 0, 7, 1), (probe["address"], 0, 0, index if on_link else 0))
     except OSError as exc:
         raise Refused(f"no echo request: {exc}") from exc
     with open("/proc/net/if_inet6", encoding="ascii") as table:
@@ -199,91 +208,261 @@ def icmp6(probe: Probe) -> str:
     raise Refused("nobody replied")
 
 
-def command(probe: Probe) -> str:
-    """Run a program of the guest; it gets through when it succeeds."""
-    try:
-        done = subprocess.run(
-            probe["argv"], capture_output=True, text=True, timeout=probe.get("seconds", 20), check=False
-        )
-    except (OSError, subprocess.TimeoutExpired) as exc:
-        raise Refused(str(exc)) from exc
-    if done.returncode:
-        raise Refused((done.stderr or done.stdout).strip()[-200:] or f"ended with {done.returncode}")
-    return done.stdout.strip()[-200:]
-
-
 def mac_of(interface: str) -> bytes:
     """Return an interface's MAC."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         return fcntl.ioctl(any_socket, 0x8927, struct.pack("256s", interface.encode()))[18:24]
 
 
+def packet_socket(interface: str) -> socket.socket:
+    """Return a socket for frames of an interface, or of all where it is empty."""
+    try:
+        link = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_ALL))
+        if interface:
+            link.bind((interface, 0))
+    except OSError as exc:
+        raise Refused(f"no packet socket: {exc}") from exc
+    return link
+
+
+def heard(link: socket.socket, seconds: float) -> Iterator[bytes]:
+    """Yield frames for a while."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if select.select([link], [], [], 0.2)[0]:
+            yield link.recv(65535)
+
+
+def arp_request(own: bytes, source: str, target: str) -> bytes:
+    """Return the frame that asks everybody who has an address."""
+    question = struct.pack("!HHBBH", 1, 0x0800, 6, 4, 1) + own + socket.inet_aton(source) + b"\0" * 6
+    return b"\xff" * 6 + own + b"\x08\x06" + question + socket.inet_aton(target)
+
+
+def is_reply(frame: bytes, address: str) -> bool:
+    """Say whether a frame is an ARP reply of who has an address."""
+    return (frame[12:14], frame[20:22], frame[28:32]) == (b"\x08\x06", b"\0\x02", socket.inet_aton(address))
+
+
 def arp(probe: Probe) -> str:
     """Ask on the wire who has an address, and get a reply: whoever replies can be talked to below IP."""
     interface = probe.get("interface", "eth0")
-    try:
-        link = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_ALL))
-        link.bind((interface, 0))
-    except OSError as exc:
-        raise Refused(f"no packet socket: {exc}") from exc
-    with link:
-        own = mac_of(interface)
-        sender = socket.inet_aton(probe.get("source", "0.0.0.0"))  # noqa: S104  # a probe of nobody
-        target = socket.inet_aton(probe["address"])
-        frame = (
-            b"\xff" * 6
-            + own
-            + b"\x08\x06"
-            + struct.pack("!HHBBH", 1, 0x0800, 6, 4, 1)
-            + own
-            + sender
-            + b"\0" * 6
-            + target
-        )
-        tag = probe.get("vlan")
-        if tag:
-            frame = frame[:12] + struct.pack("!HH", 0x8100, tag) + frame[12:]
-        end = time.monotonic() + SECONDS
-        link.send(frame)
-        while time.monotonic() < end:
-            if not select.select([link], [], [], 0.2)[0]:
-                continue
-            heard = link.recv(2048)
-            if heard[12:14] == b"\x08\x06" and heard[20:22] == b"\0\x02" and heard[28:32] == target:
-                return heard[22:28].hex(":")
+    with packet_socket(interface) as link:
+        link.send(arp_request(mac_of(interface), probe["source"], probe["address"]))
+        for reply in heard(link, SECONDS):
+            if is_reply(reply, probe["address"]):
+                return reply[22:28].hex(":")
     raise Refused("nobody replied")
+
+
+def packet(source: str, target: str, protocol: int, body: bytes) -> bytes:
+    """Return a packet of IPv4."""
+    head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(body), 1, 0, 64, protocol, 0)
+    head += socket.inet_aton(source) + socket.inet_aton(target)
+    total = sum(struct.unpack("!10H", head))
+    total = (total >> 16) + (total & 0xFFFF)
+    return head[:10] + struct.pack("!H", ~(total + (total >> 16)) & 0xFFFF) + head[12:] + body
+
+
+def packet6(target: str, protocol: int, body: bytes) -> bytes:
+    """Return a packet of IPv6 from the link; nobody but a listener takes it, as its checksum is none."""
+    addresses = socket.inet_pton(socket.AF_INET6, "fe80::5e:5321") + socket.inet_pton(socket.AF_INET6, target)
+    return struct.pack("!IHBB", 6 << 28, len(body), protocol, 255) + addresses + body
+
+
+def datagram(source: int, target: int, payload: bytes) -> bytes:
+    """Return a datagram of UDP without a checksum."""
+    return struct.pack("!4H", source, target, 8 + len(payload), 0) + payload
 
 
 def frame_udp(probe: Probe) -> str:
     """Send a datagram in a frame to a MAC of choice, and get one back: below whatever the guest's own IP would do."""
     interface = probe.get("interface", "eth0")
-    try:
-        link = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_ALL))
-        link.bind((interface, 0))
-    except OSError as exc:
-        raise Refused(f"no packet socket: {exc}") from exc
-    with link:
-        source, target = socket.inet_aton(probe["source"]), socket.inet_aton(probe["address"])
+    with packet_socket(interface) as link:
         port = random.randrange(20000, 60000)
-        payload = query(probe["name"]) if probe.get("name") else b"out?"
-        body = struct.pack("!HHHH", port, probe["port"], 8 + len(payload), 0) + payload
-        head = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(body), 1, 0, 64, 17, 0, source, target)
-        total = sum(struct.unpack("!10H", head))
-        total = (total >> 16) + (total & 0xFFFF)
-        head = head[:10] + struct.pack("!H", ~(total + (total >> 16)) & 0xFFFF) + head[12:]
-        link.send(bytes.fromhex(probe["mac"].replace(":", "")) + mac_of(interface) + b"\x08\x00" + head + body)
-        end = time.monotonic() + SECONDS
-        while time.monotonic() < end:
-            if select.select([link], [], [], 0.2)[0]:
-                heard = link.recv(2048)
-                if (
-                    heard[12:14] == b"\x08\x00"
-                    and heard[23] == 17
-                    and heard[26:30] == target
-                    and heard[36:38] == struct.pack("!H", port)
-                ):
-                    return f"{len(heard)} bytes"
+        body = datagram(port, probe["port"], query(probe["name"]))
+        target = socket.inet_aton(probe["address"])
+        frame = bytes.fromhex(probe["mac"].replace(":", "")) + mac_of(interface) + b"\x08\x00"
+        link.send(frame + packet(probe["source"], probe["address"], 17, body))
+        for reply in heard(link, SECONDS):
+            if (reply[12:14], reply[23:24], reply[26:30]) == (b"\x08\x00", b"\x11", target) and reply[36:38] == body[
+                :2
+            ]:
+                return f"{len(reply)} bytes"
     raise Refused("nothing came back")
+
+
+def frame_of(spec: Probe, own: bytes) -> bytes:
+    """Return the frame that a shout describes, with its token in it."""
+    token = spec["token"].encode()
+    source, target = spec.get("source", "192.0.2.1"), spec.get("target", "255.255.255.255")
+    sender = bytes.fromhex(spec["from"].replace(":", "")) if spec.get("from") else own
+    kind, body = b"\x88\xb5", token
+    match spec.get("body"):
+        case "udp":
+            kind, body = b"\x08\x00", packet(source, target, 17, datagram(5353, 9, token))
+        case "udp6":
+            kind, body = b"\x86\xdd", packet6("fe80::5e:5322", 17, datagram(5353, 9, token))
+        case "router":
+            kind, body = (
+                b"\x86\xdd",
+                packet6("ff02::1", 58, struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, 1800, 0, 0) + token),
+            )
+        case "arp":
+            claim = (
+                struct.pack("!HHBBH", 1, 0x0800, 6, 4, 2)
+                + sender
+                + socket.inet_aton(source)
+                + b"\xff" * 6
+                + b"\xff" * 4
+            )
+            kind, body = b"\x08\x06", claim + token
+        case "dhcp":
+            # an answer to a question that nobody asked: who listens has heard it, and who does not takes no harm
+            offer = struct.pack("!4BI", 2, 1, 6, 0, random.randrange(1 << 32)) + b"\0" * 36 + token.ljust(192, b"\0")
+            offer += b"\x63\x82\x53\x63\x35\x01\x02\xff"
+            kind, body = b"\x08\x00", packet(source, target, 17, datagram(67, 68, offer))
+    tags = b"".join(struct.pack("!HH", ethertype, number) for ethertype, number in spec.get("tags", ()))
+    return (bytes.fromhex(spec["to"].replace(":", "")) + sender + tags + kind + body).ljust(60, b"\0")
+
+
+def shout(probe: Probe) -> str:
+    """Send frames again and again, for whoever can hear them."""
+    links = {spec["interface"]: packet_socket(spec["interface"]) for spec in probe["frames"]}
+    pairs = [(links[spec["interface"]], frame_of(spec, mac_of(spec["interface"]))) for spec in probe["frames"]]
+    end = time.monotonic() + SHOUT_SECONDS
+    sent = 0
+    while time.monotonic() < end:
+        for link, frame in pairs:
+            with contextlib.suppress(OSError):
+                link.send(frame)
+                sent += 1
+        time.sleep(0.1)
+    if not sent:
+        raise Refused("no frame can be sent")
+    return f"{sent} frames"
+
+
+def hear(probe: Probe) -> dict[str, dict[str, str]]:
+    """Listen to all that comes by, and return an outcome for each token; who does not even hear its router hears nothing."""
+    missing = {token.encode(): key for key, token in probe["tokens"].items()}
+    found, deaf = {}, True
+    with packet_socket("") as link:
+        for index, name in socket.if_nameindex():
+            if name != "lo":
+                with contextlib.suppress(OSError):
+                    request = struct.pack("iHH8s", index, _PROMISCUOUS, 0, b"")
+                    link.setsockopt(_SOL_PACKET, _ADD_MEMBERSHIP, request)
+        with packet_socket("eth0") as asking:
+            asking.send(arp_request(mac_of("eth0"), probe["source"], probe["address"]))
+        for frame in heard(link, HEAR_SECONDS):
+            deaf = deaf and not is_reply(frame, probe["address"])
+            for token in [token for token in missing if token in frame]:
+                found[missing.pop(token)] = {"outcome": "reached", "why": f"a frame of {len(frame)} bytes was heard"}
+            if not missing and not deaf:
+                break
+    nothing = (
+        {"outcome": "error", "why": "who listens hears nothing"}
+        if deaf
+        else {"outcome": "refused", "why": "nobody heard it"}
+    )
+    return {**dict.fromkeys(missing.values(), nothing), **found}
+
+
+def leases(probe: Probe) -> str:
+    """Ask the DHCP server in the name of several clients, and be offered more addresses than one."""
+    interface = probe.get("interface", "eth0")
+    own, offered = mac_of(interface), set()
+    with packet_socket(interface) as link:
+        for _client in range(4):
+            client = b"\x02" + os.urandom(5)
+            body = struct.pack("!4BIHH", 1, 1, 6, 0, random.randrange(1 << 32), 0, 0x8000) + b"\0" * 16 + client
+            body += b"\0" * 202 + b"\x63\x82\x53\x63\x35\x01\x01\x3d\x07\x01" + client + b"\xff"
+            question = packet("0.0.0.0", "255.255.255.255", 17, datagram(68, 67, body.ljust(300, b"\0")))  # noqa: S104  # a probe of nobody
+            link.send(b"\xff" * 6 + own + b"\x08\x00" + question)
+        for reply in heard(link, SECONDS):
+            if reply[12:14] == b"\x08\x00" and reply[34:38] == b"\0\x43\0\x44" and reply[42:43] == b"\x02":
+                offered.add(socket.inet_ntoa(reply[58:62]))
+            if len(offered) > 1:
+                return f"{len(offered)} addresses"
+    raise Refused(f"{len(offered)} address")
+
+
+def ports(probe: Probe) -> str:
+    """Knock at ports, and get a word from any of them."""
+
+    def answers(port: int) -> bool:
+        try:
+            with connect({**probe, "port": port}) as stream:
+                return bool(answer_of(stream, b"GET / HTTP/1.0\r\n\r\n"))
+        except Refused:
+            return False
+
+    with ThreadPoolExecutor(len(probe["ports"])) as pool:
+        found = [port for port, said in zip(probe["ports"], pool.map(answers, probe["ports"]), strict=True) if said]
+    if not found:
+        raise Refused(f"none of {len(probe['ports'])} says anything")
+    return f"answers at {found}"
+
+
+def live(probe: Probe) -> str:
+    """Keep one connection busy, and tell how much came and when something came for the first and last time, by the clock of the guest.
+
+    Over TLS it is asked again and again, over HTTP a long answer is read.
+    """
+    count, first, last = 0, 0.0, 0.0
+    end = time.monotonic() + probe["seconds"]
+    request = f"GET {probe.get('path', '/')} HTTP/1.1\r\nHost: {probe['name']}\r\n\r\n".encode("latin-1")
+    with connect(probe) as plain, contextlib.ExitStack() as stack:
+        stream = plain
+        if probe["port"] == 443:
+            context = ssl.create_default_context()
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+            stream = stack.enter_context(context.wrap_socket(plain, server_hostname=probe["name"]))
+        stream.settimeout(1.0)
+        with contextlib.suppress(OSError):
+            stream.sendall(request)
+            while time.monotonic() < end:
+                try:
+                    piece = stream.recv(65536)
+                except TimeoutError:
+                    continue
+                if not piece:
+                    break
+                count, first, last = count + len(piece), first or time.time(), time.time()
+                if probe["port"] == 443:
+                    time.sleep(0.2)
+                    stream.sendall(request)
+    return f"{count} {first:.3f} {last:.3f}"
+
+
+def flood(probe: Probe) -> str:
+    """Open connections and keep them, or send look-ups, as many as there is time for; tell how many, and how many were refused."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+    target = (socket.gethostbyname(probe["address"]), probe["port"])
+    end = time.monotonic() + probe["seconds"]
+    done = refused = 0
+    with contextlib.ExitStack() as stack:
+        if probe["port"] == 53:
+            datagrams = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            while time.monotonic() < end:
+                try:
+                    datagrams.sendto(query(probe["name"]), target)
+                    done += 1
+                    time.sleep(0.001 if done % 16 == 0 else 0)
+                except OSError:
+                    refused += 1
+        while time.monotonic() < end:
+            try:
+                stack.enter_context(socket.create_connection(target, 1))
+                done += 1
+            except OSError:
+                refused += 1
+                time.sleep(0.002)
+    return f"{done} {refused}"
 
 
 def guest_api(_probe: Probe) -> str:
@@ -306,32 +485,37 @@ KINDS: Mapping[str, Callable[[Probe], str]] = {
     "dns": dns,
     "icmp": icmp,
     "icmp6": icmp6,
-    "command": command,
     "arp": arp,
     "frame_udp": frame_udp,
+    "shout": shout,
+    "leases": leases,
+    "ports": ports,
+    "live": live,
+    "flood": flood,
     "guest_api": guest_api,
 }
 
 
-def attempt(probe: Probe) -> dict[str, str]:
-    """Return how one probe ended."""
+def attempt(probe: Probe) -> dict[str, dict[str, str]]:
+    """Return how one probe ended, by its id; one that listens has an outcome for each token instead."""
+    listens = probe["kind"] == "hear"
     try:
-        return {"outcome": "reached", "why": KINDS[probe["kind"]](probe)}
+        if listens:
+            return hear(probe)
+        return {probe["id"]: {"outcome": "reached", "why": KINDS[probe["kind"]](probe)}}
     except Refused as exc:
-        return {"outcome": "refused", "why": str(exc)[:300]}
+        # who cannot listen has not been told that there is nothing to hear
+        return {probe["id"]: {"outcome": "error" if listens else "refused", "why": str(exc)[:300]}}
     except Exception as exc:  # noqa: BLE001  # whatever goes wrong in the guest is an answer too
-        return {"outcome": "error", "why": f"{type(exc).__name__}: {exc}"[:300]}
+        return {probe["id"]: {"outcome": "error", "why": f"{type(exc).__name__}: {exc}"[:300]}}
 
 
 def main() -> None:
-    """Run the probes, side by side where they do not change the guest."""
-    probes = json.load(sys.stdin)
-    together = [probe for probe in probes if probe["kind"] != "command"]
-    with ThreadPoolExecutor(8) as pool:
-        found = {probe["id"]: outcome for probe, outcome in pool.map(lambda probe: (probe, attempt(probe)), together)}
-    for probe in probes:
-        if probe["kind"] == "command":
-            found[probe["id"]] = attempt(probe)
+    """Run the probes, side by side."""
+    found: dict[str, dict[str, str]] = {}
+    with ThreadPoolExecutor(12) as pool:
+        for outcomes in pool.map(attempt, json.load(sys.stdin)):
+            found.update(outcomes)
     json.dump({"uid": os.getuid(), "outcomes": found}, sys.stdout)
 
 

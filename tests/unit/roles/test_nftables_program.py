@@ -6,11 +6,14 @@
 from __future__ import annotations
 
 import importlib
+import ipaddress
 import json
 import re
+import socket
 import struct
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -20,6 +23,8 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.policy import
 from ansible_collections.pixels.sandbox.plugins.module_utils._resource import guest
 
 FILES = Path(__file__).parents[3] / "roles/nftables/files"
+#: What is answered to a question that comes for the so manieth time, by name and kind.
+Say = Callable[[int, str, int], list[str] | None]
 
 
 class Kernel:
@@ -78,8 +83,13 @@ def kernel(program: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Kernel:
 
 
 def resolver(program: ModuleType, monkeypatch: pytest.MonkeyPatch, answers: dict[str, set[str] | None]) -> None:
-    """Answer for names; None is nobody who answers."""
-    monkeypatch.setattr(program, "addresses_of", lambda name, servers, end: answers[name])
+    """Answer for names, in both families; None is nobody who answers."""
+
+    def ask(name: str, kind: int, servers: list[str], end: float) -> set[str] | None:
+        found = answers[name]
+        return None if found is None else {address for address in found if program.kind_of(address) == kind}
+
+    monkeypatch.setattr(program, "ask", ask)
 
 
 LIST = policy("allowlist", allow=["a.example", "b.example"], enforcement="guest")
@@ -185,14 +195,14 @@ def test_resolvers_that_came_meanwhile_are_asked_too(
 ) -> None:
     asked: list[str] = []
 
-    def addresses_of(name: str, servers: list[str], end: float) -> set[str] | None:
+    def ask(name: str, kind: int, servers: list[str], end: float) -> set[str] | None:
         asked.extend(servers)
         program.RESOLV[0].write_text("nameserver 10.0.0.54\n")
         return {"198.51.100.1"} if servers == ["10.0.0.54"] else None
 
-    monkeypatch.setattr(program, "addresses_of", addresses_of)
+    monkeypatch.setattr(program, "ask", ask)
     assert program.refresh(guest.document(policy("allowlist", allow=["a.example"], enforcement="guest")))
-    assert asked == ["10.0.0.53", "10.0.0.54"]
+    assert asked == ["10.0.0.53", "10.0.0.53", "10.0.0.54", "10.0.0.54"]
     assert "elements = { 10.0.0.54 }" in str(kernel.loaded)
 
 
@@ -245,7 +255,88 @@ def test_the_next_resolver_and_tcp_are_tried(program: ModuleType, monkeypatch: p
     assert asked == [("dead", False), ("good", False), ("good", True)]
     assert program.ask("a.example", 1, ["dead"], 1e12) is None
     assert program.ask("a.example", 1, ["good"], 0) is None
-    assert program.addresses_of("a.example", [], 1e12) is None
+    assert program.ask("a.example", 1, [], 1e12) is None
+
+
+class Resolver:
+    """A resolver on loopback that answers each question as told, and says nothing where it is told nothing."""
+
+    def __init__(self, program: ModuleType, monkeypatch: pytest.MonkeyPatch, say: Say) -> None:
+        self.asked: list[tuple[str, int]] = []
+        self._say = say
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.bind(("127.0.0.1", 0))
+        monkeypatch.setattr(program, "DNS_PORT", self._socket.getsockname()[1])
+        monkeypatch.setattr(program, "ANSWER_SECONDS", 0.3)
+        program.SETTINGS.write_text('{"resolvers": ["127.0.0.1"], "inbound": []}')
+        self._thread = threading.Thread(target=self._serve)
+
+    def __enter__(self) -> Resolver:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_what: object) -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as end:
+            end.sendto(b"", self._socket.getsockname())
+        self._thread.join()
+        self._socket.close()
+
+    def _serve(self) -> None:
+        while True:
+            question, peer = self._socket.recvfrom(512)
+            if not question:
+                return
+            name = question[13 : question.index(b"\0", 12)].decode().replace("\x07", ".")
+            kind = struct.unpack("!H", question[-4:-2])[0]
+            self.asked.append((name, kind))
+            addresses = self._say(self.asked.count((name, kind)), name, kind)
+            if addresses is not None:
+                packed = [(kind, ipaddress.ip_address(address).packed) for address in addresses]
+                self._socket.sendto(answer(question, packed), peer)
+
+
+def test_an_answer_that_is_lost_is_asked_for_again_while_others_come(
+    program: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def say(time: int, name: str, kind: int) -> list[str] | None:
+        # the link comes up: the first answers of IPv4 are lost, those of IPv6 say that there is no address
+        if kind == 28:
+            return []
+        return ["198.51.100.1"] if time > (1 if name == "a.example" else 2) else None
+
+    with Resolver(program, monkeypatch, say) as resolver:
+        after, heard = program.look_up(guest.document(LIST), {})
+    assert heard
+    assert {name: set(found) for name, found in after.items()} == {
+        "a.example": {"198.51.100.1"},
+        "b.example": {"198.51.100.1"},
+    }
+    # nothing that was answered is asked twice
+    assert resolver.asked.count(("a.example", 28)) == 1
+
+
+def test_each_family_keeps_what_it_had_when_nobody_answers_for_it(
+    program: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {"a.example": {"198.51.100.7": 0.0, "2001:db8::7": 0.0}}
+    with Resolver(program, monkeypatch, lambda _time, _name, kind: ["2001:db8::1"] if kind == 28 else None) as resolver:
+        after, heard = program.look_up(guest.document(LIST), before)
+    assert heard
+    assert {name: set(found) for name, found in after.items()} == {
+        "a.example": {"198.51.100.7", "2001:db8::1"},
+        "b.example": {"2001:db8::1"},
+    }
+    # a round in which nobody answers is the last one
+    assert resolver.asked.count(("a.example", 1)) == 2
+    with Resolver(program, monkeypatch, lambda *_question: None) as resolver:
+        assert program.look_up(guest.document(LIST), before) == ({**before, "b.example": {}}, False)
+    assert resolver.asked.count(("a.example", 1)) == 1
+
+
+def test_a_look_up_that_failed_is_tried_again_soon() -> None:
+    units = FILES.parent / "templates"
+    assert "\nRestart=on-failure\nRestartSec=2\n" in (units / "px-egress-refresh.service.j2").read_text()
+    assert "\nOnActiveSec=2\n" in (units / "px-egress-refresh.timer.j2").read_text()
 
 
 def element(target: str, port: int, count: int) -> dict[str, Any]:
