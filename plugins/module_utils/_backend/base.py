@@ -28,6 +28,7 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import 
     Instance,
     InstanceChange,
     InstanceSpec,
+    Offer,
     Refusal,
 )
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.policy import Rules
@@ -69,6 +70,13 @@ class Backend(ABC):
         A clone gets an identity of its own: MAC, machine-id, host name, SSH host keys. The instance carries
         the key KEY_UNFINISHED until all of this is done, so that a broken creation is told from a whole sandbox.
         Raises Conflict when the name is taken, ConfigError when image, pool, network or source do not exist.
+        """
+
+    @abstractmethod
+    def offer_instance(self, name: str) -> Offer:
+        """Let another server copy a stopped instance, without its checkpoints, and return what that server needs.
+
+        The other server comes to the address by which this one is reached here. Raises NotFound, or ConfigError where no other can come.
         """
 
     @abstractmethod

@@ -59,7 +59,9 @@ def new_shape(client: Client, spec: InstanceSpec) -> Record:
             raise ConfigError(
                 f"egress: a confined sandbox cannot have what its profiles give it: {'; '.join(ways_out)}"
             )
-    return {"config": _config(spec, source["config"]), "devices": devices, "profiles": profiles}
+    shape = {"config": _config(spec, source["config"]), "devices": devices, "profiles": profiles}
+    # a copy to another member of a cluster is refused that does not say what it runs on
+    return {**shape, "architecture": source["architecture"]} if "architecture" in source else shape
 
 
 def _config(spec: InstanceSpec, inherited: Mapping[str, str]) -> dict[str, str]:
