@@ -306,6 +306,11 @@ base:
       returned: always
       type: bool
       sample: false
+    refused:
+      description: The fingerprint that somebody has rolled back from, null where nobody did. It is not built or copied again.
+      returned: always
+      type: str
+      sample: null
     description:
       description: What the definition says of the base.
       returned: always

@@ -60,7 +60,7 @@ BODIES: Mapping[str, set[str]] = {
 }
 SOURCES = {
     "image": {"type", "alias", "fingerprint", "mode", "server", "protocol"},
-    "copy": {"type", "source", "instance_only"},
+    "copy": {"type", "source", "instance_only", "refresh"},
     "migration": {"type", "mode", "operation", "certificate", "secrets", "instance_only"},
     "none": {"type"},
 }
@@ -428,7 +428,18 @@ class FakeIncus:
             origin = self._origin(asked.project, source)
         elif source["type"] == "migration":
             origin = self._fetched(body)
+        if source.get("refresh"):
+            return self._refresh(asked, name, origin)
         return self._run(asked, "Creating instance", name, lambda: self._make(asked.project, body, origin))
+
+    def _refresh(self, asked: Asked, name: str, origin: FakeSnapshot | None) -> Response:
+        """Replace a disk; all else of the instance stays as it is."""
+        assert origin is not None
+        instance = self._get(asked.project, name)
+        if instance.status != "Stopped":
+            raise Refused(400, "Cannot refresh a running instance")
+        disk = origin.disk.copy()
+        return self._run(asked, "Creating instance", name, lambda: setattr(instance, "disk", disk))
 
     def _origin(self, project: str, source: Record) -> FakeSnapshot:
         """Return what is copied: a snapshot, or an instance as it is now."""

@@ -118,6 +118,13 @@ class Backend(ABC):
         """
 
     @abstractmethod
+    def refill_instance(self, name: str, source: str, deadline: Deadline) -> None:
+        """Give a stopped instance the disk of another one, and an identity of its own again.
+
+        Checkpoints, keys, limits and devices stay. A refill that was broken off leaves a disk that is neither, until it is done again.
+        """
+
+    @abstractmethod
     def is_whole(self, instance: Instance, label: str) -> bool:
         """Say whether a checkpoint that is listed has its disk: a server killed while making it can leave it hollow."""
 

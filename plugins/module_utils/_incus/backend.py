@@ -75,6 +75,8 @@ _READ_TRIES = 5
 _UUID = "volatile.uuid"
 #: Keys that describe the disk.
 _OF_DISK = wire.KEYS + PROVISION_PREFIX
+#: Keys of the server itself that describe the disk.
+_CAME_WITH_DISK = ("volatile.last_state.idmap", "volatile.base_image")
 _FINGERPRINT = re.compile(r"[0-9a-f]{12,64}")
 
 Record = dict[str, Any]
@@ -307,6 +309,20 @@ class IncusBackend(Backend):
         finally:
             # also after a failure: the server may have turned the keys back and failed at the disk
             self._finish_restore(name, deadline.restarted())
+
+    def refill_instance(self, name: str, source: str, deadline: Deadline) -> None:
+        """Give a stopped instance the disk of another one."""
+        origin, _etag = self._fetch(source)
+        server_name = names.server_name(name)
+        copied = {"type": "copy", "source": names.server_name(source), "instance_only": True, "refresh": True}
+        body = {"name": server_name, "source": copied}
+        self._client.run("POST", "/1.0/instances", body, deadline, f"refill {name}")
+        identity.give_identity(self._client, server_name)
+        # whose ids the files have on the disk, and what image it began as, came with it
+        record, etag = self._fetch(name)
+        came = {key: origin["config"][key] for key in _CAME_WITH_DISK if key in origin["config"]}
+        left = {key: value for key, value in record["config"].items() if key not in _CAME_WITH_DISK}
+        self._put(name, {**record, "config": {**left, **came}}, etag, deadline)
 
     def lost_by_restore(self, instance: Instance, label: str) -> tuple[str, ...]:
         """Return the labels that the pool's driver would delete."""

@@ -305,6 +305,7 @@ def base_record(judge: Judge, name: str, wanted: Definition | None, instances: S
         "built_at": keys.get(KEY_BUILT),
         "seal": keys.get(KEY_SEAL),
         "copied": KEY_COPIED in keys,
+        "refused": state.refused or None,
         "description": state.description or None,
         "children": sorted(child.name for child in judge.states.values() if child.parent == name),
         "clones": sorted(found.name for found in clones),

@@ -239,7 +239,10 @@ class _Planner:
         self.log = ""
         self.images = backend.list_images() if desired.state in ("built", "open") else ()
         self.judge = self._look()
-        self.offered, self.parent_lineage = self._offer() if source else (None, "")
+        self.offered: Instance | None = None
+        self.parent_lineage = ""
+        if source:
+            self.offered, self.parent_lineage = self._offer()
 
     def plan(self) -> Plan:
         """Return the plan for the wanted state."""

@@ -17,6 +17,7 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.deadline impo
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import ConnectionFailed
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import ExecRequest, ExecResult
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.plan import apply
+from ansible_collections.pixels.sandbox.plugins.module_utils._core.policy import Policy
 from ansible_collections.pixels.sandbox.plugins.module_utils._glue import run as glue
 from ansible_collections.pixels.sandbox.plugins.module_utils._incus.backend import IncusBackend
 from ansible_collections.pixels.sandbox.plugins.module_utils._resource import build as build_steps
@@ -632,6 +633,81 @@ def test_a_copy_that_goes_on_without_its_controller_is_waited_for(server: FakeIn
 def test_a_copy_needs_a_server_to_come_from(server: FakeIncus, run: Run, options: dict[str, Any]) -> None:
     assert "belong together" in run(pixels_base, **DEV, **options)["msg"]
     assert server.requests == []
+
+
+# -- sandboxes that are behind
+
+
+def behind(server: FakeIncus, run: Run) -> str:
+    """Make a sandbox with a file of its own that is behind its base, and return the build that is published now."""
+    build(run, **DEV)
+    run(pixels_instance, name="box", clone_from="base:dev", state="present", labels={"a": "b"})
+    set_key(server, "px-box", "provision.status", "ready")
+    IncusBackend(server.transport()).write_file("box", "/root/mine", io.BytesIO(b"1"))
+    return str(build(run, **DEV, force=True)["base"]["published"])
+
+
+def test_a_sandbox_is_brought_up_to_date_and_keeps_what_it_had(server: FakeIncus, run: Run) -> None:
+    published = behind(server, run)
+    before = dict(server.instance("px-box").record["config"])
+    checked = run(pixels_instance, name="box", state="recreated", check_mode=True)
+    assert server.written() == []
+    done = run(pixels_instance, name="box", state="recreated")
+    assert not done.get("failed"), done
+    assert (checked["actions"], checked["diff"]) == (done["actions"], done["diff"])
+    box = server.instance("px-box")
+    assert "/root/mine" not in box.disk.files
+    ((label, snapshot),) = box.snapshots.items()
+    assert label.startswith("before-")
+    assert snapshot.disk.files["/root/mine"].content == b"1"
+    after = box.record["config"]
+    changed = {key for key in {*before, *after} if before.get(key) != after.get(key)}
+    assert changed == {"user.pixels.build", "user.pixels.provision.status"}
+    assert info(run)["dev"]["behind"] == []
+    for key, value in checked["instance"].items():
+        assert done["instance"][key] == value, key
+    assert done["instance"]["base_build"] == published
+    assert run(pixels_instance, name="box", state="recreated")["changed"] is False
+
+
+def test_a_sandbox_that_runs_is_recreated_only_when_that_is_said(server: FakeIncus, run: Run) -> None:
+    behind(server, run)
+    run(pixels_instance, name="box", state="started")
+    result = run(pixels_instance, name="box", state="recreated")
+    assert "box is running; force: true ends what runs in it" in result["msg"]
+    assert server.written() == []
+    assert run(pixels_instance, name="box", state="recreated", force=True)["instance"]["status"] == "running"
+    assert info(run)["dev"]["behind"] == []
+
+
+def test_a_recreation_that_was_killed_is_done_again_and_its_checkpoint_kept(server: FakeIncus, run: Run) -> None:
+    behind(server, run)
+
+    def dies(seen: Seen) -> None:
+        if seen.method == "POST" and seen.path == "/1.0/instances":
+            server.instance("px-box").disk.files.clear()
+            raise ConnectionFailed("the controller is dead")
+
+    server.before = dies
+    assert run(pixels_instance, name="box", state="recreated")["failed"]
+    server.before = lambda _seen: None
+    assert info(run)["dev"]["behind"] == ["box"]
+    done = run(pixels_instance, name="box", state="recreated")
+    assert not done.get("failed"), done
+    (snapshot,) = server.instance("px-box").snapshots.values()
+    assert "/root/mine" in snapshot.disk.files
+
+
+def test_what_cannot_be_recreated_is_refused(server: FakeIncus, run: Run) -> None:
+    assert "no sandbox box to recreate" in run(pixels_instance, name="box", state="recreated")["msg"]
+    run(pixels_instance, name="box", image="debian/13", state="present")
+    assert "does not come from a base" in run(pixels_instance, name="box", state="recreated")["msg"]
+    run(pixels_instance, name="box", state="absent")
+    behind(server, run)
+    set_key(server, "px-box", "egress", Policy(mode="none", enforcement="guest").text)
+    result = run(pixels_instance, name="box", state="recreated")
+    assert "enforces its policy itself" in result["msg"]
+    assert server.written() == []
 
 
 # -- package managers
