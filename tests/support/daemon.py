@@ -103,6 +103,13 @@ class Wire:
         """Let what is in the namespace reach what is in another one, by way of the machine, and nothing else."""
         _command("ip", "-n", self.name, "route", "replace", f"{other.far}/32", "via", self.near)
 
+    def reach_world(self) -> None:
+        """Let what is in the namespace reach what the machine reaches, under the machine's address."""
+        _command("ip", "-n", self.name, "route", "replace", "default", "via", self.near)
+        chain = "type nat hook postrouting priority srcnat; policy accept;"
+        rule = f"ip saddr {self.far} ip daddr != {TEST_NET}.0/24 masquerade"
+        _command("nft", "-f", "-", stdin=f"table ip {self.name} {{ chain out {{ {chain} {rule} }} }}\n")
+
     def has(self, pid: int) -> bool:
         """Say whether a process lives in the namespace."""
         try:
@@ -126,6 +133,7 @@ class Wire:
         for command in (
             ("ip", "link", "delete", self.name),
             ("ip", "netns", "delete", self.name),
+            ("nft", "delete", "table", "ip", self.name),
             ("ip", "route", "delete", "blackhole", self._hole),
         ):
             if self._hole:
@@ -139,7 +147,7 @@ class PrivateDaemon:
         self.folder = folder
         self.wire = Wire()
         self.log = folder / "incusd.log"
-        self._home = folder / "incus"
+        self.home = folder / "incus"
         self._holder: subprocess.Popen[bytes] | Found | None = None
         self._daemon: subprocess.Popen[bytes] | Found | None = None
 
@@ -170,13 +178,13 @@ class PrivateDaemon:
     @property
     def socket(self) -> Path:
         """Its socket, seen from the machine."""
-        return self._home / "unix.socket"
+        return self.home / "unix.socket"
 
     def prepare(self) -> None:
         """Make the namespaces; the certificate can be made when the address is known."""
-        self._home.mkdir(parents=True)
+        self.home.mkdir(parents=True)
         # containers of mapped users have to walk through the folders above their own
-        for above in (self._home, *self._home.parents):
+        for above in (self.home, *self.home.parents):
             if above.owner() == "root" and not above.stat().st_mode & 0o001:
                 above.chmod(above.stat().st_mode | 0o011)
         self.wire.up()
@@ -203,8 +211,8 @@ class PrivateDaemon:
 
     def use_certificate(self, pair: KeyPair) -> None:
         """Give the daemon its server certificate; it is read at the next start."""
-        shutil.copy(pair.cert_file, self._home / "server.crt")
-        shutil.copy(pair.key_file, self._home / "server.key")
+        shutil.copy(pair.cert_file, self.home / "server.crt")
+        shutil.copy(pair.key_file, self.home / "server.key")
 
     def start(self) -> None:
         """Start the daemon and wait until it answers."""
@@ -258,9 +266,9 @@ class PrivateDaemon:
         self.incus("image", "import", *export_image(alias, target), "--alias", alias)
         shutil.rmtree(target)
 
-    def incus(self, *argv: str) -> str:
+    def incus(self, *argv: str, stdin: str = "") -> str:
         """Run the Incus client against this daemon and return what it printed."""
-        return _command("incus", *argv, env=self._env())
+        return _command("incus", *argv, env=self._env(), stdin=stdin)
 
     def inside(self, *argv: str) -> str:
         """Run a command of the machine in the daemon's namespaces."""
@@ -330,7 +338,7 @@ class PrivateDaemon:
 
     def _env(self) -> dict[str, str]:
         kept = {key: value for key, value in os.environ.items() if not key.startswith("INCUS_")}
-        return {**kept, "INCUS_DIR": str(self._home), "INCUS_CONF": str(self.folder / "client")}
+        return {**kept, "INCUS_DIR": str(self.home), "INCUS_CONF": str(self.folder / "client")}
 
 
 def export_image(alias: str, folder: Path) -> list[str]:

@@ -20,7 +20,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from support.certificates import Authority
-from support.daemon import PrivateDaemon, export_image
+from support.daemon import PORT, PrivateDaemon, export_image
 
 NAMES = ("east", "north", "west")
 IMAGE = os.environ.get("PIXELS_TEST_IMAGE", "pixels/debian/13")
@@ -46,8 +46,11 @@ class Fleet:
         fleet.daemons = {name: PrivateDaemon.found(folder / name) for name in names}
         return fleet
 
-    def up(self, images: Sequence[str] = NAMES) -> None:
-        """Start the daemons, each with a pool and a bridge, those named with the image too, and write the inventory."""
+    def up(self, images: Sequence[str] = NAMES, world: bool = False) -> None:
+        """Start the daemons, each with a pool and a bridge, those named with the image too, and write the inventory.
+
+        world lets their guests reach what the guests of the machine's own Incus reach, as archives of packages.
+        """
         self.folder.mkdir(parents=True)
         for daemon in self.daemons.values():
             daemon.prepare()
@@ -55,6 +58,8 @@ class Fleet:
             for other in self.daemons.values():
                 if other is not daemon:
                     daemon.wire.reach(other.wire)
+            if world:
+                daemon.wire.reach_world()
         authority = Authority(self.folder / "certificates")
         client = authority.client("client")
         exported = self.folder / "image"
@@ -78,6 +83,50 @@ class Fleet:
         shutil.rmtree(exported)
         inventory = {"incus": {"hosts": {name: self.variables(name) for name in self.daemons}}}
         (self.folder / "servers.yml").write_text(json.dumps(inventory))
+
+    def up_as_cluster(self) -> None:
+        """Start two daemons as the members of one cluster, which shows one certificate; pools and bridge are on both."""
+        self.folder.mkdir(parents=True)
+        first, second = self.daemons
+        self.daemons[first].prepare()
+        self.daemons[second].prepare()
+        for one, other in ((first, second), (second, first)):
+            self.daemons[one].wire.reach(self.daemons[other].wire)
+        authority = Authority(self.folder / "certificates")
+        client = authority.client("client")
+        exported = self.folder / "image"
+        exported.mkdir()
+        files = export_image(IMAGE, exported)
+        for name, daemon in self.daemons.items():
+            pair = authority.self_signed(name, daemon.wire.far)
+            if name == first:
+                daemon.use_certificate(pair)
+            daemon.start()
+        lead = self.daemons[first]
+        lead.listen()
+        lead.incus("config", "set", f"cluster.https_address={lead.wire.far}:{PORT}")
+        lead.incus("cluster", "enable", first)
+        token = lead.incus("cluster", "add", second, "--quiet").strip().splitlines()[-1]
+        joined = self.daemons[second]
+        preseed = {
+            "cluster": {
+                "enabled": True,
+                "server_address": f"{joined.wire.far}:{PORT}",
+                "cluster_token": token,
+            }
+        }
+        joined.incus("admin", "init", "--preseed", stdin=json.dumps(preseed))
+        for name in self.daemons:
+            lead.incus("storage", "create", "pixels", "btrfs", f"size={POOL_SIZE}", f"--target={name}")
+            lead.incus("network", "create", "pixels0", f"--target={name}")
+        lead.incus("storage", "create", "pixels", "btrfs")
+        lead.incus("network", "create", "pixels0", "ipv4.address=10.77.0.1/24", "ipv6.address=none")
+        lead.trust(client)
+        lead.incus("image", "import", *files, "--alias", IMAGE)
+        shutil.rmtree(exported)
+        for name in self.daemons:
+            # all members show that of the cluster
+            shutil.copy(lead.home / "cluster.crt", self.folder / "certificates" / f"{name}.crt")
 
     def options(self, name: str) -> dict[str, str]:
         """Return the connection options of a server."""
