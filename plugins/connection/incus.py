@@ -39,6 +39,14 @@ options:
       - name: ANSIBLE_REMOTE_USER
     keyword:
       - name: remote_user
+  loss:
+    description:
+      - What a task is whose sandbox cannot be reached. C(rescue) sees a task that V(failed), and not one that is V(unreachable).
+    type: str
+    choices: [unreachable, failed]
+    default: unreachable
+    vars:
+      - name: ansible_pixels_loss
 notes:
   - The names of these options as variables of a host begin with C(ansible_pixels_).
   - A task runs with the primary group of its user and no other groups, since the API of the server takes no others.
@@ -120,7 +128,8 @@ class Connection(ConnectionBase):
             raise ConfigError(f"it is {found.status}")
 
     def _failing(self) -> Any:
-        return translated(AnsibleConnectionFailure, f"sandbox {self.get_option('remote_addr')}: ")
+        error = AnsibleError if self.get_option("loss") == "failed" else AnsibleConnectionFailure
+        return translated(error, f"sandbox {self.get_option('remote_addr')}: ")
 
     @property
     def _backend(self) -> IncusBackend:

@@ -40,11 +40,48 @@ options:
         P(pixels.sandbox.incus#connection) with the host C(build-NAME).
       - V(published) cleans, tests and publishes the builder that was opened. Without one it changes nothing if the base is there.
       - V(discarded) removes the builder that was opened, and records O(reason) as the failure.
+      - V(copied) copies what another server, O(from_server), has published of the base, if it is missing here or another build. It comes from there
+        directly, without being built again. What arrives is published when it is the very build that was offered.
       - V(rolled_back) publishes an earlier build again. The base is then not stale for what it was rolled back from, until its definition changes.
       - V(absent) removes the base with all of its builds. Sandboxes that were cloned from it stay.
     type: str
-    choices: [built, open, published, discarded, rolled_back, absent]
+    choices: [built, open, published, discarded, copied, rolled_back, absent]
     default: built
+  from_server:
+    description:
+      - The server that O(state=copied) takes the base from, by the options of connections. What is not given comes from the environment, as for
+        those.
+      - This server fetches it at the address O(from_server.incus_remote), where the other one has to show the certificate that
+        O(from_server.incus_server_cert) pins, or the one that it was seen to have when the authorities vouched for it.
+      - With O(image) or O(from) the definition is compared, and a base that is stale on the other server is refused.
+    type: dict
+    suboptions:
+      backend:
+        description: As the option of the same name.
+        type: str
+        choices: [incus]
+        default: incus
+      incus_socket:
+        description: As the option of the same name. Others do not reach a socket, so O(from_server.incus_remote) is needed.
+        type: path
+      incus_remote:
+        description: As the option of the same name.
+        type: str
+      incus_client_cert:
+        description: As the option of the same name.
+        type: path
+      incus_client_key:
+        description: As the option of the same name.
+        type: path
+      incus_server_cert:
+        description: As the option of the same name.
+        type: path
+      incus_ca_cert:
+        description: As the option of the same name.
+        type: path
+      incus_project:
+        description: As the option of the same name.
+        type: str
   image:
     description:
       - What the base is made from, as O(pixels.sandbox.pixels_instance#module:image). If neither this nor O(from) is given, C(ubuntu/24.04).
@@ -102,7 +139,7 @@ options:
   lease:
     description:
       - Time after which others may take the builder for abandoned. If it is not given, 1 minute for O(state=built), which renews it all the time,
-        and 1 hour for O(state=open).
+        as O(state=copied) does, and 1 hour for O(state=open).
     type: str
   reason:
     description: Why the builder is discarded.
@@ -180,6 +217,16 @@ EXAMPLES = r"""
     state: published
     holder: "{{ opened.base.holder }}"
 
+- name: Take what another server has built
+  pixels.sandbox.pixels_base:
+    name: python
+    state: copied
+    incus_remote: https://west.example.com:8443
+    incus_server_cert: west.crt
+    from_server:
+      incus_remote: https://east.example.com:8443
+      incus_server_cert: east.crt
+
 - name: Go back to the build before
   pixels.sandbox.pixels_base:
     name: python
@@ -249,6 +296,21 @@ base:
       returned: always
       type: str
       sample: "2026-01-02T03:04:05Z"
+    seal:
+      description: A random word that tells this build from all others. A copy on another server has the same.
+      returned: always
+      type: str
+      sample: 5a0c1d2e3f4051627384a5b6c7d8e9f0
+    copied:
+      description: Whether the published build was copied from another server.
+      returned: always
+      type: bool
+      sample: false
+    refused:
+      description: The fingerprint that somebody has rolled back from, null where nobody did. It is not built or copied again.
+      returned: always
+      type: str
+      sample: null
     description:
       description: What the definition says of the base.
       returned: always
@@ -367,16 +429,18 @@ actions:
   sample: ["build python (definition)"]
 """
 
-from ansible_collections.pixels.sandbox.plugins.module_utils._glue.run import run_module
+from ansible_collections.pixels.sandbox.plugins.module_utils._glue.options import connection_spec
+from ansible_collections.pixels.sandbox.plugins.module_utils._glue.run import run_module, server_of
 from ansible_collections.pixels.sandbox.plugins.module_utils._resource.base_plan import desired_base, plan_base
 
 ARGUMENT_SPEC = {
     "name": {"type": "str", "required": True},
     "state": {
         "type": "str",
-        "choices": ["built", "open", "published", "discarded", "rolled_back", "absent"],
+        "choices": ["built", "open", "published", "discarded", "copied", "rolled_back", "absent"],
         "default": "built",
     },
+    "from_server": {"type": "dict", "options": connection_spec()},
     "image": {"type": "str"},
     "from": {"type": "str"},
     "packages": {"type": "list", "elements": "str"},
@@ -407,7 +471,7 @@ def main() -> None:
     """Run the module."""
     run_module(
         ARGUMENT_SPEC,
-        lambda backend, params: plan_base(backend, desired_base(params)),
+        lambda backend, params: plan_base(backend, desired_base(params), server_of(params["from_server"])),
         noun="base",
         mutually_exclusive=[("image", "from")],
     )

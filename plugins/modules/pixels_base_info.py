@@ -67,6 +67,11 @@ options:
   max_age:
     description: Age from which a base is stale, seconds or numbers with the units C(s), C(m), C(h), C(d), C(w), as V(7d).
     type: str
+  skip:
+    description:
+      - Names of bases that are to be left as they are. Those on top of them are not stale for what such a base would become.
+    type: list
+    elements: str
   query:
     description: A JMESPath expression over the list of bases, whose outcome is RV(result).
     type: str
@@ -162,6 +167,21 @@ bases:
       returned: always
       type: str
       sample: "2026-01-02T03:04:05Z"
+    seal:
+      description: A random word that tells this build from all others. A copy on another server has the same.
+      returned: always
+      type: str
+      sample: 5a0c1d2e3f4051627384a5b6c7d8e9f0
+    copied:
+      description: Whether the published build was copied from another server.
+      returned: always
+      type: bool
+      sample: false
+    refused:
+      description: The fingerprint that somebody has rolled back from, null where nobody did. It is not built or copied again.
+      returned: always
+      type: str
+      sample: null
     description:
       description: What the definition says of the base.
       returned: always
@@ -247,6 +267,7 @@ ARGUMENT_SPEC = {
     "name": {"type": "list", "elements": "str"},
     "definitions": {"type": "list", "elements": "dict", "options": DEFINITION},
     "max_age": {"type": "str"},
+    "skip": {"type": "list", "elements": "str"},
     "query": {"type": "str"},
 }
 

@@ -39,6 +39,9 @@ options:
       - V(started), V(stopped) and V(frozen) make the sandbox if it is not there.
       - V(present) makes it if it is not there, and leaves its power alone. A new one is stopped.
       - V(restarted) starts a sandbox that is stopped, and restarts one that runs.
+      - V(recreated) gives a sandbox that is behind its base the disk that is published now, as a new clone has it. A checkpoint, C(before-) and
+        what it came from, keeps the disk that it had. Checkpoints, labels, limits, address and egress stay, and other options are not looked at.
+        One that runs is refused without O(force), which shuts it down and starts it again.
       - V(absent) removes the sandbox with its checkpoints, without a shutdown of the guest. One that is not there is success.
     type: str
     choices:
@@ -46,6 +49,7 @@ options:
       - stopped
       - frozen
       - restarted
+      - recreated
       - present
       - absent
     default: started
@@ -623,7 +627,7 @@ ARGUMENT_SPEC = {
     "name": {"type": "list", "elements": "str", "required": True},
     "state": {
         "type": "str",
-        "choices": ["started", "stopped", "frozen", "restarted", "present", "absent"],
+        "choices": ["started", "stopped", "frozen", "restarted", "recreated", "present", "absent"],
         "default": "started",
     },
     "image": {"type": "str"},

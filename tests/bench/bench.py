@@ -28,6 +28,7 @@ from floor import Floor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from support.fleet import Fleet, remove_left
 from support.internet import GOOD, RESOLVER, internet
 
 OURS = Path(sys.executable).parent
@@ -38,7 +39,7 @@ PROJECT = f"pxbench-{secrets.token_hex(3)}"
 #: is measured next.
 SETTLE_SECONDS = 20
 MEMORY_MIB = 200
-PARTS = ("clones", "many", "connection", "provision", "egress")
+PARTS = ("clones", "many", "connection", "provision", "egress", "bases")
 ALLOWED = ["good.example.test"]
 INSIDE = ["incus", "exec", "--project", PROJECT, "local:px-one", "--", "python3", "-c"]
 #: Prints when it read the last byte.
@@ -103,6 +104,7 @@ class Play:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.project = PROJECT
         self.peak_mib = 0.0
 
     def run(self, tasks: list[dict[str, object]], bin_folder: Path = OURS, inventory: str = "localhost,") -> float:
@@ -113,9 +115,10 @@ class Play:
         path.write_text(json.dumps(book))
         return self.timed([bin_folder / "ansible-playbook", "-i", inventory, path])
 
-    def book(self, name: str, variables: dict[str, object]) -> float:
+    def book(self, name: str, variables: dict[str, object], *inventories: Path) -> float:
         """Run a playbook of the collection and return its wall-clock seconds."""
-        return self.timed([OURS / "ansible-playbook", "-i", "localhost,", name, "-e", json.dumps(variables)])
+        more = [argument for inventory in inventories for argument in ("-i", inventory)]
+        return self.timed([OURS / "ansible-playbook", "-i", "localhost,", *more, name, "-e", json.dumps(variables)])
 
     def timed(self, command: list[str | Path]) -> float:
         """Run a command and return its wall-clock seconds; peak_mib is the largest process of its tree."""
@@ -124,8 +127,8 @@ class Play:
             "ANSIBLE_PIPELINING": "true",
             "ANSIBLE_LOCALHOST_WARNING": "false",
             "ANSIBLE_HOST_KEY_CHECKING": "false",
-            "INCUS_PROJECT": PROJECT,
-            "PIXELS_INCUS_PROJECT": PROJECT,
+            "INCUS_PROJECT": self.project,
+            "PIXELS_INCUS_PROJECT": self.project,
         }
         output = self.folder / "output"
         with output.open("wb") as sink:
@@ -449,6 +452,55 @@ class Bench:
             Row("egress_request", request["gateway"], "direct", request["direct"], "reference + 5 ms", met)
         )
         self.add("egress_bulk_256_mb", out["gateway"]["bulk_s"], "direct", out["direct"]["bulk_s"], 4)
+
+    def bases(self) -> None:
+        """Clone from a base, and rebuild the bases of three servers: with nothing to do, by building, and by copying."""
+        script = self.play.folder / "build.sh"
+        script.write_text("echo made > /made\n")
+        image = f"local:{IMAGE}"
+        wanted = {"name": "quick", "image": image, "script": str(script), "incus_project": PROJECT}
+        self.play.run([{"pixels.sandbox.pixels_base": wanted, "vars": {"ansible_python_interpreter": sys.executable}}])
+        build = next(name for name in Floor(PROJECT).names() if name.startswith("px-build-quick-"))
+        times: dict[str, list[float]] = {"base": [], "raw API": []}
+        for _turn in range(self.runs):
+            time.sleep(SETTLE_SECONDS)
+            times["raw API"].append(floor("clone", build, *server_names(8)))
+            floor("delete", *server_names(8))
+            time.sleep(SETTLE_SECONDS)
+            times["base"].append(self.task(instance_task(names(8), clone_from="base:quick")))
+            floor("delete", *server_names(8))
+        self.told("8 clones", times)
+        middle = {side: statistics.median(values) for side, values in times.items()}
+        self.add("base_clone_8", middle["base"], "raw API", middle["raw API"], 1.25)
+        remove_left()
+        fleet = Fleet(Path(tempfile.gettempdir(), f"pxt-fleet-{os.getpid()}"))
+        self.play.project = "default"
+        try:
+            fleet.up(world=True)
+            self.fleet(fleet, script, image)
+        finally:
+            self.play.project = PROJECT
+            fleet.down()
+
+    def fleet(self, fleet: Fleet, script: Path, image: str) -> None:
+        """Measure what a rebuild of a fleet costs."""
+        servers = fleet.folder / "servers.yml"
+        three = [{"name": f"quick{number}", "image": image, "script": str(script)} for number in range(3)]
+        settings: dict[str, object] = {"servers": "incus", "base_roles": [], "base_definitions": three}
+        self.play.book("pixels.sandbox.rebuild_bases", settings, servers)
+        again = self.median(
+            "3 servers with 3 bases, nothing stale",
+            lambda: self.play.book("pixels.sandbox.rebuild_bases", settings, servers),
+        )
+        met = again <= self.empty + 3
+        self.rows.append(Row("bases_noop_3_by_3", again, "empty play", self.empty, "reference + 3 s", met))
+        dev: dict[str, object] = {"base_roles": ["pixels.sandbox.base_dev"], "base_image": image}
+        self.play.book("pixels.sandbox.rebuild_bases", {**dev, "servers": "east"}, servers)
+        built = self.play.book("pixels.sandbox.rebuild_bases", {**dev, "servers": "north"}, servers)
+        copied = self.play.book(
+            "pixels.sandbox.rebuild_bases", {**dev, "servers": "east,west", "build_on": "east"}, servers
+        )
+        self.add("base_dev_copied", copied, "built", built, 1 / 5)
 
 
 def clean() -> None:

@@ -31,6 +31,41 @@ def _command(*argv: str, check: bool = True, env: dict[str, str] | None = None, 
     return done.stdout
 
 
+class Found:
+    """A process that another program started."""
+
+    stdout = None
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+
+    def poll(self) -> int | None:
+        """Return None while it runs."""
+        try:
+            state = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except (FileNotFoundError, ProcessLookupError):
+            return 0
+        return 0 if state == "Z" else None
+
+    def wait(self, timeout: float = _END_SECONDS) -> int:
+        """Wait until it has ended."""
+        end = time.monotonic() + timeout
+        while self.poll() is None:
+            if time.monotonic() > end:
+                raise subprocess.TimeoutExpired(str(self.pid), timeout)
+            time.sleep(0.05)
+        return 0
+
+    def send_signal(self, number: int) -> None:
+        """Send it a signal, if it is still there."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """Kill it."""
+        self.send_signal(signal.SIGKILL)
+
+
 class Wire:
     """A network namespace with one end of a veth pair, the other end on the machine.
 
@@ -64,11 +99,41 @@ class Wire:
         _command("ip", "-n", self.name, "link", "set", "eth0", "up")
         _command("ip", "-n", self.name, "link", "set", "lo", "up")
 
+    def reach(self, other: Wire) -> None:
+        """Let what is in the namespace reach what is in another one, by way of the machine, and nothing else."""
+        _command("ip", "-n", self.name, "route", "replace", f"{other.far}/32", "via", self.near)
+
+    def reach_world(self) -> None:
+        """Let what is in the namespace reach what the machine reaches, under the machine's address."""
+        _command("ip", "-n", self.name, "route", "replace", "default", "via", self.near)
+        chain = "type nat hook postrouting priority srcnat; policy accept;"
+        rule = f"ip saddr {self.far} ip daddr != {TEST_NET}.0/24 masquerade"
+        _command("nft", "-f", "-", stdin=f"table ip {self.name} {{ chain out {{ {chain} {rule} }} }}\n")
+
+    def has(self, pid: int) -> bool:
+        """Say whether a process lives in the namespace."""
+        try:
+            return Path(f"/proc/{pid}/ns/net").stat().st_ino == Path(f"/run/netns/{self.name}").stat().st_ino
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            return False
+
+    def text(self) -> dict[str, str]:
+        """Return what another program needs to find it again."""
+        return {"name": self.name, "near": self.near, "far": self.far, "_hole": self._hole}
+
+    @classmethod
+    def found(cls, text: dict[str, str]) -> Wire:
+        """Return a namespace that another program made."""
+        wire = cls()
+        wire.__dict__.update(text)
+        return wire
+
     def down(self) -> None:
         """Remove what was made, as far as it is there."""
         for command in (
             ("ip", "link", "delete", self.name),
             ("ip", "netns", "delete", self.name),
+            ("nft", "delete", "table", "ip", self.name),
             ("ip", "route", "delete", "blackhole", self._hole),
         ):
             if self._hole:
@@ -82,9 +147,28 @@ class PrivateDaemon:
         self.folder = folder
         self.wire = Wire()
         self.log = folder / "incusd.log"
-        self._home = folder / "incus"
-        self._holder: subprocess.Popen[bytes] | None = None
-        self._daemon: subprocess.Popen[bytes] | None = None
+        self.home = folder / "incus"
+        self._holder: subprocess.Popen[bytes] | Found | None = None
+        self._daemon: subprocess.Popen[bytes] | Found | None = None
+
+    @classmethod
+    def found(cls, folder: Path) -> PrivateDaemon:
+        """Return the daemon of a folder that another program started.
+
+        A number of a process that was given to somebody else since is not taken for it: it has to live in the daemon's own namespace.
+        """
+        daemon = cls(folder)
+        left = json.loads((folder / "state.json").read_text())
+        daemon.wire = Wire.found(left["wire"])
+        for name in ("_holder", "_daemon"):
+            if left[name] and daemon.wire.has(left[name]):
+                setattr(daemon, name, Found(left[name]))
+        return daemon
+
+    def _remember(self) -> None:
+        """Write down what another program needs to find it again."""
+        processes = {name: getattr(self, name).pid if getattr(self, name) else None for name in ("_holder", "_daemon")}
+        (self.folder / "state.json").write_text(json.dumps({"wire": self.wire.text(), **processes}))
 
     @property
     def url(self) -> str:
@@ -94,16 +178,17 @@ class PrivateDaemon:
     @property
     def socket(self) -> Path:
         """Its socket, seen from the machine."""
-        return self._home / "unix.socket"
+        return self.home / "unix.socket"
 
     def prepare(self) -> None:
         """Make the namespaces; the certificate can be made when the address is known."""
-        self._home.mkdir(parents=True)
+        self.home.mkdir(parents=True)
         # containers of mapped users have to walk through the folders above their own
-        for above in (self._home, *self._home.parents):
+        for above in (self.home, *self.home.parents):
             if above.owner() == "root" and not above.stat().st_mode & 0o001:
                 above.chmod(above.stat().st_mode | 0o011)
         self.wire.up()
+        self._remember()
         aside = self.folder / "cgroup"
         aside.mkdir()
         # A sysfs belongs to the network namespace it is mounted in, and a fresh one hides the cgroups that containers need.
@@ -115,16 +200,19 @@ class PrivateDaemon:
         self._holder = subprocess.Popen(
             ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh", str(aside), self.wire.name],
             stdout=subprocess.PIPE,
+            # it outlives this program, and whoever waits for the end of what that prints does not wait for it
+            stderr=subprocess.DEVNULL,
             stdin=subprocess.DEVNULL,
         )
+        self._remember()
         assert self._holder.stdout is not None
         if self._holder.stdout.readline() != b"ready\n":
             raise RuntimeError("the namespaces of the private daemon could not be made")
 
     def use_certificate(self, pair: KeyPair) -> None:
         """Give the daemon its server certificate; it is read at the next start."""
-        shutil.copy(pair.cert_file, self._home / "server.crt")
-        shutil.copy(pair.key_file, self._home / "server.key")
+        shutil.copy(pair.cert_file, self.home / "server.crt")
+        shutil.copy(pair.key_file, self.home / "server.key")
 
     def start(self) -> None:
         """Start the daemon and wait until it answers."""
@@ -137,6 +225,7 @@ class PrivateDaemon:
                 stdout=sink,
                 stderr=sink,
             )
+        self._remember()
         end = time.monotonic() + _START_SECONDS
         while time.monotonic() < end and self._daemon.poll() is None:
             if (
@@ -150,9 +239,13 @@ class PrivateDaemon:
             time.sleep(0.1)
         raise RuntimeError(f"the private daemon does not answer:\n{self.log.read_text()[-2000:]}")
 
+    def listen(self) -> None:
+        """Open the TLS port."""
+        self.incus("config", "set", f"core.https_address={self.wire.far}:{PORT}")
+
     def configure(self, pool: str = "disk") -> None:
         """Open the TLS port; give it a pool that its default profile uses, and a bridge without any address."""
-        self.incus("config", "set", f"core.https_address={self.wire.far}:{PORT}")
+        self.listen()
         self.incus("network", "create", "wire", "ipv4.address=none", "ipv6.address=none")
         self.incus("storage", "create", pool, "dir")
         self.incus("profile", "device", "add", "default", "root", "disk", "path=/", f"pool={pool}")
@@ -170,14 +263,12 @@ class PrivateDaemon:
         """Copy an image of the machine's own Incus."""
         target = self.folder / "image"
         target.mkdir(exist_ok=True)
-        _command("incus", "image", "export", alias, f"{target}/")
-        files = sorted(target.iterdir(), key=lambda path: path.stat().st_size)
-        self.incus("image", "import", *map(str, files), "--alias", alias)
+        self.incus("image", "import", *export_image(alias, target), "--alias", alias)
         shutil.rmtree(target)
 
-    def incus(self, *argv: str) -> str:
+    def incus(self, *argv: str, stdin: str = "") -> str:
         """Run the Incus client against this daemon and return what it printed."""
-        return _command("incus", *argv, env=self._env())
+        return _command("incus", *argv, env=self._env(), stdin=stdin)
 
     def inside(self, *argv: str) -> str:
         """Run a command of the machine in the daemon's namespaces."""
@@ -247,7 +338,13 @@ class PrivateDaemon:
 
     def _env(self) -> dict[str, str]:
         kept = {key: value for key, value in os.environ.items() if not key.startswith("INCUS_")}
-        return {**kept, "INCUS_DIR": str(self._home), "INCUS_CONF": str(self.folder / "client")}
+        return {**kept, "INCUS_DIR": str(self.home), "INCUS_CONF": str(self.folder / "client")}
+
+
+def export_image(alias: str, folder: Path) -> list[str]:
+    """Write an image of the machine's own Incus into an empty folder, and return its files in the order of an import."""
+    _command("incus", "image", "export", f"local:{alias}", f"{folder}/")
+    return [str(path) for path in sorted(folder.iterdir(), key=lambda path: path.stat().st_size)]
 
 
 def _incusd() -> str:

@@ -56,7 +56,8 @@ DEVICE_KEYS = {
     "none": {"type"},
 }
 BODIES: Mapping[str, set[str]] = {
-    "instance": {"name", "type", "source", "config", "devices", "profiles", "description"},
+    "instance": {"name", "type", "source", "architecture", "config", "devices", "profiles", "description"},
+    "migration": {"migration", "live", "instance_only"},
     "update": {
         "architecture",
         "config",
@@ -75,7 +76,8 @@ BODIES: Mapping[str, set[str]] = {
 }
 SOURCES = {
     "image": {"type", "alias", "fingerprint", "mode", "server", "protocol"},
-    "copy": {"type", "source", "instance_only"},
+    "copy": {"type", "source", "instance_only", "refresh"},
+    "migration": {"type", "mode", "operation", "certificate", "secrets", "instance_only"},
     "none": {"type"},
 }
 
@@ -174,6 +176,11 @@ class FakeIncus:
         self.before: Callable[[Seen], None] = lambda seen: None
         self.ignores_shutdown = False
         self.virtual_machines = False
+        #: Where other servers reach this one, what it shows them there, and the servers that it reaches itself.
+        self.host = ""
+        self.certificate = f"certificate {uuid.uuid4()}"
+        self.peers: list[FakeIncus] = []
+        self.offers: dict[str, tuple[Record, FakeSnapshot]] = {}
         self._failures: list[tuple[str, str, int]] = []
         self._crashes: list[str] = []
         self._lock = threading.RLock()
@@ -189,6 +196,11 @@ class FakeIncus:
     def transport(self, project: str = "") -> FakeTransport:
         """Return a transport to a project."""
         return FakeTransport(self, project)
+
+    def listen(self, host: str, *peers: FakeIncus) -> None:
+        """Let other servers reach this one, and this one the peers."""
+        self.host = host
+        self.peers = list(peers)
 
     def add_project(self, name: str) -> None:
         """Make a project with an empty default profile."""
@@ -271,6 +283,7 @@ class FakeIncus:
         _only(asked, "GET")
         driver = "lxc | qemu" if self.virtual_machines else "lxc"
         environment = {"server_version": "6.0.4", "driver": driver, "server_clustered": False, "storage": "btrfs"}
+        environment["certificate"] = self.certificate
         return _sync({"auth": "trusted", "api_extensions": [], "environment": environment})
 
     def _resources(self, asked: Asked) -> Response:
@@ -363,6 +376,8 @@ class FakeIncus:
     def _instance(self, asked: Asked, name: str) -> Response:
         _only(asked, "GET", "PUT", "POST", "DELETE")
         instance = self._get(asked.project, name)
+        if asked.method == "POST" and "migration" in asked.body:
+            return self._offer(asked, instance)
         if asked.method == "POST":
             return self._rename(asked, instance)
         if asked.method == "GET":
@@ -426,8 +441,23 @@ class FakeIncus:
         for profile in body.get("profiles") or ["default"]:
             if (asked.project, profile) not in self.profiles:
                 raise Refused(500, f'Requested profile "{profile}" doesn\'t exist')
-        origin = self._origin(asked.project, source) if source["type"] == "copy" else None
+        origin = None
+        if source["type"] == "copy":
+            origin = self._origin(asked.project, source)
+        elif source["type"] == "migration":
+            origin = self._fetched(body)
+        if source.get("refresh"):
+            return self._refresh(asked, name, origin)
         return self._run(asked, "Creating instance", name, lambda: self._make(asked.project, body, origin))
+
+    def _refresh(self, asked: Asked, name: str, origin: FakeSnapshot | None) -> Response:
+        """Replace a disk; all else of the instance stays as it is."""
+        assert origin is not None
+        instance = self._get(asked.project, name)
+        if instance.status != "Stopped":
+            raise Refused(400, "Cannot refresh a running instance")
+        disk = origin.disk.copy()
+        return self._run(asked, "Creating instance", name, lambda: setattr(instance, "disk", disk))
 
     def _origin(self, project: str, source: Record) -> FakeSnapshot:
         """Return what is copied: a snapshot, or an instance as it is now."""
@@ -439,6 +469,38 @@ class FakeIncus:
             message = f'Failed to fetch snapshot "{label}" of instance "{name}": Instance_snapshot not found'
             raise Refused(404, message)
         return instance.snapshots[label]
+
+    def _offer(self, asked: Asked, instance: FakeInstance) -> Response:
+        """Begin to give an instance to another server, once, to who has the secrets."""
+        assert _body(asked, "migration") == {"migration": True, "live": False, "instance_only": True}
+        if instance.status != "Stopped":
+            raise Refused(400, "Instance is running")
+        operation = self._operation(asked, "Migrating instance", instance.record["name"])
+        operation.record["metadata"] = {name: uuid.uuid4().hex for name in ("control", "fs")}
+        self.offers[operation.record["id"]] = (
+            operation.record["metadata"],
+            FakeSnapshot(instance.record, instance.disk.copy()),
+        )
+        return _async(operation.record)
+
+    def _fetched(self, body: Record) -> FakeSnapshot:
+        """Return what a server that this one reaches gives; of its record nothing comes along."""
+        source = body["source"]
+        if not body.get("architecture"):
+            raise Refused(400, "Architecture isn't supported: ")
+        assert source["mode"] == "pull"
+        assert source["instance_only"]
+        found = re.fullmatch(r"https://([^:/]+):8443/1\.0/operations/([^/]+)", source["operation"])
+        peer = next((peer for peer in self.peers if found and peer.host == found[1]), None)
+        if found is None or peer is None:
+            raise Refused(400, f"Failed to connect to {source['operation']}: no route to host")
+        if source["certificate"] != peer.certificate:
+            raise Refused(400, "x509: certificate signed by unknown authority")
+        secrets, given = peer.offers.pop(found[2], ({}, None))
+        if given is None or secrets != source["secrets"]:
+            raise Refused(403, "Forbidden")
+        peer.operations[found[2]].record.update(SUCCESS)
+        return FakeSnapshot({"config": {}, "devices": {}}, given.disk)
 
     def _make(self, project: str, body: Record, origin: FakeSnapshot | None) -> None:
         name = str(body["name"])
@@ -793,7 +855,8 @@ class FakeTransport(Transport):
     """A connection to the fake, in the place of one to a server."""
 
     def __init__(self, server: FakeIncus, project: str = "") -> None:
-        super().__init__(Endpoint(socket="/fake", project=project))
+        place = {"host": server.host} if server.host else {"socket": "/fake"}
+        super().__init__(Endpoint(project=project, **place))
         self.server = server
 
     def _send(

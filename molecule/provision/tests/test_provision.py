@@ -165,7 +165,9 @@ def test_a_step_goes_on_without_who_started_it_and_is_joined(host: Host) -> None
             ]:
                 break
         first.kill()
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as second:
+    with subprocess.Popen(
+        into(name, "px-step", "run", "slow"), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as second:
         assert second.stdin
         assert second.stdout
         second.stdin.write(told.encode())

@@ -28,6 +28,7 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import 
     Instance,
     InstanceChange,
     InstanceSpec,
+    Offer,
     Refusal,
 )
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.policy import Rules
@@ -72,6 +73,13 @@ class Backend(ABC):
         """
 
     @abstractmethod
+    def offer_instance(self, name: str) -> Offer:
+        """Let another server copy a stopped instance, without its checkpoints, and return what that server needs.
+
+        The other server comes to the address by which this one is reached here. Raises NotFound, or ConfigError where no other can come.
+        """
+
+    @abstractmethod
     def update_instance(self, instance: Instance, change: InstanceChange, deadline: Deadline) -> None:
         """Change the instance if it still is what was read (revision); Conflict otherwise."""
 
@@ -107,6 +115,13 @@ class Backend(ABC):
         """Put the disk of a stopped sandbox back; keys, limits, devices and hardening keep their present values.
 
         A restore that was broken off is finished by the next call for the same sandbox.
+        """
+
+    @abstractmethod
+    def refill_instance(self, name: str, source: str, deadline: Deadline) -> None:
+        """Give a stopped instance the disk of another one, and an identity of its own again.
+
+        Checkpoints, keys, limits and devices stay. A refill that was broken off leaves a disk that is neither, until it is done again.
         """
 
     @abstractmethod

@@ -214,6 +214,24 @@ class CloneSource:
 
 
 @dataclass(frozen=True)
+class Offer:
+    """What another server gives to who has the secrets, once: address is where, certificate (PEM) what it has to show there."""
+
+    address: str
+    certificate: str
+    secrets: Mapping[str, str] = field(repr=False)
+    architecture: str = ""
+
+
+@dataclass(frozen=True)
+class RemoteSource:
+    """An instance of another server; offer asks that server for it, each time anew."""
+
+    instance: str
+    offer: Callable[[], Offer] = field(repr=False)
+
+
+@dataclass(frozen=True)
 class InstanceSpec:
     """An instance to be made. None leaves a choice to the profiles, the source of a clone, or the server.
 
@@ -221,7 +239,7 @@ class InstanceSpec:
     """
 
     name: str
-    origin: ImageSource | CloneSource | None
+    origin: ImageSource | CloneSource | RemoteSource | None
     keys: Mapping[str, str]
     type: str = "container"
     limits: Limits = Limits()

@@ -38,6 +38,11 @@ def run_info(
     _guarded(module, lambda backend: {"changed": False, **reader(backend, module.params)})
 
 
+def server_of(options: Params | None) -> Backend | None:
+    """Return the server that suboptions name, None where there are none; its connections end with the module."""
+    return None if options is None else backend_from(options)
+
+
 def _module(spec: Mapping[str, object], rules: Mapping[str, Any]) -> AnsibleModule:
     return AnsibleModule(argument_spec={**spec, **connection_spec()}, **{"supports_check_mode": True, **rules})
 

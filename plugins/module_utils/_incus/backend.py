@@ -46,7 +46,9 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import 
     Instance,
     InstanceChange,
     InstanceSpec,
+    Offer,
     Refusal,
+    RemoteSource,
 )
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.policy import Rules
 from ansible_collections.pixels.sandbox.plugins.module_utils._incus import (
@@ -73,6 +75,8 @@ _READ_TRIES = 5
 _UUID = "volatile.uuid"
 #: Keys that describe the disk.
 _OF_DISK = wire.KEYS + PROVISION_PREFIX
+#: Keys of the server itself that describe the disk.
+_CAME_WITH_DISK = ("volatile.last_state.idmap", "volatile.base_image")
 _FINGERPRINT = re.compile(r"[0-9a-f]{12,64}")
 
 Record = dict[str, Any]
@@ -187,6 +191,20 @@ class IncusBackend(Backend):
                 self._discard(spec)
             raise
 
+    def offer_instance(self, name: str) -> Offer:
+        """Let another server copy a stopped instance, and return what that server needs."""
+        endpoint = self._client.transport.endpoint
+        if not endpoint.host:
+            raise ConfigError("no other server reaches a socket: incus_remote says where this one listens")
+        record, _etag = self._fetch(name)
+        # what the server says of itself comes over a connection that was verified
+        certificate = endpoint.pinned_pem or str(self._server()["environment"]["certificate"])
+        body = {"migration": True, "live": False, "instance_only": True}
+        begun = self._client.request("POST", self._path(name), json=body).json()["metadata"]
+        return Offer(
+            f"{endpoint.url}/1.0/operations/{begun['id']}", certificate, dict(begun["metadata"]), record["architecture"]
+        )
+
     def update_instance(self, instance: Instance, change: InstanceChange, deadline: Deadline) -> None:
         """Change the instance if it still is what was read."""
         record, etag = self._fetch(instance.name)
@@ -294,6 +312,20 @@ class IncusBackend(Backend):
             # also after a failure: the server may have turned the keys back and failed at the disk
             self._finish_restore(name, deadline.restarted())
 
+    def refill_instance(self, name: str, source: str, deadline: Deadline) -> None:
+        """Give a stopped instance the disk of another one."""
+        origin, _etag = self._fetch(source)
+        server_name = names.server_name(name)
+        copied = {"type": "copy", "source": names.server_name(source), "instance_only": True, "refresh": True}
+        body = {"name": server_name, "source": copied}
+        self._client.run("POST", "/1.0/instances", body, deadline, f"refill {name}")
+        identity.give_identity(self._client, server_name)
+        # whose ids the files have on the disk, and what image it began as, came with it
+        record, etag = self._fetch(name)
+        came = {key: origin["config"][key] for key in _CAME_WITH_DISK if key in origin["config"]}
+        left = {key: value for key, value in record["config"].items() if key not in _CAME_WITH_DISK}
+        self._put(name, {**record, "config": {**left, **came}}, etag, deadline)
+
     def lost_by_restore(self, instance: Instance, label: str) -> tuple[str, ...]:
         """Return the labels that the pool's driver would delete."""
         if self._client.get(f"/1.0/storage-pools/{instance.pool}")["driver"] != "zfs":
@@ -366,7 +398,7 @@ class IncusBackend(Backend):
     def make_gateway(self, spec: GatewaySpec, deadline: Deadline) -> None:
         """Make the gateway's network and its instance."""
         self.check_origin(spec.image)
-        self._gateway.make(spec, self._source(spec.image), deadline)
+        self._gateway.make(spec, self._image_source(spec.image), deadline)
 
     def delete_gateway(self, deadline: Deadline) -> None:
         """Delete the gateway and its network."""
@@ -478,7 +510,7 @@ class IncusBackend(Backend):
         body: Record = {
             "name": names.server_name(spec.name),
             "type": wire.VIRTUAL_MACHINE if spec.type == "vm" else "container",
-            "source": self._source(spec.origin),
+            **self._source(spec.origin),
             **wanted,
         }
         params = {"target": spec.target} if spec.target else {}
@@ -490,21 +522,33 @@ class IncusBackend(Backend):
             if there and there.keys.get(KEY_UNFINISHED) != spec.keys[KEY_UNFINISHED]:
                 raise Conflict(f"the name {spec.name} is taken", 409, exc.method, exc.path) from exc
             # where the image or the checkpoint is missing, that is the better answer
-            if spec.origin is not None:
+            if isinstance(spec.origin, (ImageSource, CloneSource)):
                 self.check_origin(spec.origin)
             raise
 
-    @staticmethod
-    def _source(origin: ImageSource | CloneSource | None) -> Record:
+    def _source(self, origin: ImageSource | CloneSource | RemoteSource | None) -> Record:
+        """Return what a request to create says of the origin."""
         if origin is None:
-            return {"type": "none"}
-        if isinstance(origin, CloneSource):
-            source = names.server_name(origin.instance)
-            return {
-                "type": "copy",
-                "source": f"{source}/{origin.label}" if origin.label else source,
+            return {"source": {"type": "none"}}
+        if isinstance(origin, RemoteSource):
+            offer = origin.offer()
+            given = {
+                "type": "migration",
+                "mode": "pull",
+                "operation": offer.address,
+                "certificate": offer.certificate,
+                "secrets": dict(offer.secrets),
                 "instance_only": True,
             }
+            return {"source": given, "architecture": offer.architecture}
+        if isinstance(origin, CloneSource):
+            name = names.server_name(origin.instance)
+            source = f"{name}/{origin.label}" if origin.label else name
+            return {"source": {"type": "copy", "source": source, "instance_only": True}}
+        return {"source": self._image_source(origin)}
+
+    @staticmethod
+    def _image_source(origin: ImageSource) -> Record:
         if origin.server:
             return {
                 "type": "image",

@@ -61,6 +61,11 @@ class Endpoint:
         if self.server_cert and certificate != self._pinned():
             raise ConnectionFailed(f"{self.url} does not show the certificate of incus_server_cert {self.server_cert}")
 
+    @property
+    def pinned_pem(self) -> str:
+        """The pinned certificate as PEM text, empty where none is pinned."""
+        return ssl.DER_cert_to_PEM_cert(self._pinned()) if self.server_cert else ""
+
     def _authority(self) -> str | None:
         path = self.server_cert or self.ca_cert
         if path:

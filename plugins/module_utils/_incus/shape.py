@@ -56,7 +56,9 @@ def new_shape(client: Client, spec: InstanceSpec) -> Record:
     devices = _devices(client, spec, given, source["devices"])
     if spec.wire or KEY_EGRESS in spec.keys:
         _refuse_ways_out(spec.name, confinement.ways_out(spec.wire, expanded, {**given, **devices}))
-    return {"config": _config(spec, source["config"]), "devices": devices, "profiles": profiles}
+    shape = {"config": _config(spec, source["config"]), "devices": devices, "profiles": profiles}
+    # a copy to another member of a cluster is refused that does not say what it runs on
+    return {**shape, "architecture": source["architecture"]} if "architecture" in source else shape
 
 
 def _config(spec: InstanceSpec, inherited: Mapping[str, str]) -> dict[str, str]:

@@ -44,6 +44,9 @@ KEY_PARENT = "build.parent"
 KEY_BUILT = "build.built"
 KEY_USED = "build.used"
 KEY_MUTATED = "build.mutated"
+#: A random word that the build has on its disk too, so that it is known wherever it is copied to.
+KEY_SEAL = "build.seal"
+#: Only a copy from another server has it: the name of the build there.
 KEY_COPIED = "build.copied"
 KEY_LEASE = "build.lease"
 KEY_HOLDER = "build.holder"
@@ -244,6 +247,31 @@ def changed_since(build: Instance) -> bool:
     return build.status != STOPPED or build.keys.get(KEY_USED, used) != used
 
 
+def same_build(one: Instance, other: Instance) -> bool:
+    """Say whether two builds, of two servers perhaps, are one."""
+    return bool(one.keys.get(KEY_SEAL)) and all(
+        one.keys.get(key) == other.keys.get(key) for key in (KEY_SEAL, KEY_LINEAGE)
+    )
+
+
+def offered_build(
+    source: Backend, name: str, wanted: Definition | None, now: datetime, max_age: int | None
+) -> tuple[Instance, str]:
+    """Return what another server has published of a base, and the fingerprint of its parent there.
+
+    Raises ConfigError where it has none, or one that is stale by the definition; without one, it may be changed by hand and old.
+    """
+    judge = Judge(states_of(source.list_instances(addresses=False), (name,)), source.list_images(), now, max_age)
+    published = judge.states[name].published
+    if published is None:
+        raise ConfigError(f"from_server: it has no base {name}")
+    reasons = judge.reasons(name, wanted) if wanted else ["mutated"] if changed_since(published) else []
+    if reasons:
+        raise ConfigError(f"from_server: its base {name} is stale itself ({', '.join(reasons)})")
+    parent = judge.states.get(published.keys.get(KEY_FROM, ""))
+    return published, parent.fingerprint if parent else ""
+
+
 def status_of(state: BaseState, reasons: Sequence[str], wanted: Definition | None, now: datetime) -> str:
     """Return how a base is: building, failed, missing, stale or ready."""
     if state.held(now):
@@ -275,6 +303,9 @@ def base_record(judge: Judge, name: str, wanted: Definition | None, instances: S
         "image": None if keys.get(KEY_FROM) else keys.get(KEY_IMAGE),
         "from": keys.get(KEY_FROM) or None,
         "built_at": keys.get(KEY_BUILT),
+        "seal": keys.get(KEY_SEAL),
+        "copied": KEY_COPIED in keys,
+        "refused": state.refused or None,
         "description": state.description or None,
         "children": sorted(child.name for child in judge.states.values() if child.parent == name),
         "clones": sorted(found.name for found in clones),
@@ -290,10 +321,11 @@ def list_base_records(
     definitions: Sequence[Definition],
     max_age: int | None,
     now: datetime,
+    skip: Sequence[str] = (),
 ) -> list[dict[str, object]]:
     """Return bases, those with definitions first and parents in front of children, the others by name.
 
-    A base whose parent is not ready is stale too, since it will be when its parent is built.
+    A base whose parent is not ready is stale too, since it will be when its parent is built, but for one that is to be skipped.
     """
     instances = backend.list_instances(addresses=False)
     states = states_of(instances, [definition.name for definition in definitions])
@@ -310,7 +342,7 @@ def list_base_records(
         parent = definition.parent if definition else record["from"]
         if parent in unready and record["status"] == "ready" and not states[name].refused:
             record.update(status="stale", reasons=["parent"])
-        if record["status"] != "ready":
+        if record["status"] != "ready" and name not in skip:
             unready.add(name)
         if entry:
             record["depth"] = entry.depth

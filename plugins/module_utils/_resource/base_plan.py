@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import secrets
@@ -25,6 +26,7 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import
     ConfigError,
     Conflict,
     NotFound,
+    OperationFailed,
     PixelsError,
 )
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.lineage import Definition
@@ -44,11 +46,13 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import 
     InstanceChange,
     InstanceSpec,
     Limits,
+    RemoteSource,
 )
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.plan import Phase, Plan, Step, Work
 from ansible_collections.pixels.sandbox.plugins.module_utils._resource import build, power
 from ansible_collections.pixels.sandbox.plugins.module_utils._resource.base import (
     KEY_BUILT,
+    KEY_COPIED,
     KEY_DEFINITION,
     KEY_DESCRIPTION,
     KEY_FAILURE,
@@ -60,12 +64,16 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._resource.base impo
     KEY_PREVIOUS,
     KEY_PUBLISHED,
     KEY_REFUSED,
+    KEY_SEAL,
     KEY_USED,
     BaseState,
     Judge,
     base_record,
+    changed_since,
     lapsed,
     list_base_records,
+    offered_build,
+    same_build,
     states_of,
 )
 from ansible_collections.pixels.sandbox.plugins.module_utils._resource.desired import DEFAULT_IMAGE, DEFAULT_LIMITS
@@ -166,13 +174,13 @@ def desired_base(params: Mapping[str, Any]) -> DesiredBase:
         raise ConfigError(f"keep {params['keep']} is below zero")
     if params["mutate"] and state != "open":
         raise ConfigError("mutate is for state open")
+    if (params["from_server"] is not None) is not (state == "copied"):
+        raise ConfigError("from_server and state copied belong together")
     definition = None
-    if state in ("built", "open") and not params["mutate"]:
-        given = dict(params)
-        if given["image"] is None and given["from"] is None:
-            given["image"] = DEFAULT_IMAGE
-        definition = definition_from(given)
-    lease = BUILD_LEASE if state == "built" else OPEN_LEASE
+    defined = params["image"] is not None or params["from"] is not None
+    if (state in ("built", "open") and not params["mutate"]) or (state == "copied" and defined):
+        definition = definition_from(params if defined else {**params, "image": DEFAULT_IMAGE})
+    lease = OPEN_LEASE if state == "open" else BUILD_LEASE
     if params["lease"] is not None:
         lease = units.duration("lease", params["lease"])
     return DesiredBase(
@@ -204,20 +212,22 @@ def list_bases(backend: Backend, params: Mapping[str, Any], clock: Clock = utc_n
     wanted = None if params["name"] is None else [names.base_name(name) for name in params["name"]]
     definitions = [definition_from(given) for given in params["definitions"] or ()]
     max_age = None if params["max_age"] is None else units.duration("max_age", params["max_age"])
-    return list_base_records(backend, wanted, definitions, max_age, clock())
+    skip = [names.base_name(name) for name in params["skip"] or ()]
+    return list_base_records(backend, wanted, definitions, max_age, clock(), skip)
 
 
-def plan_base(backend: Backend, desired: DesiredBase, clock: Clock = utc_now) -> Work:
-    """Return what has to be done for a base; nothing is changed yet."""
-    planner = _Planner(backend, desired, clock)
+def plan_base(backend: Backend, desired: DesiredBase, source: Backend | None = None, clock: Clock = utc_now) -> Work:
+    """Return what has to be done for a base; nothing is changed yet. source is the server that it is copied from."""
+    planner = _Planner(backend, desired, source, clock)
     return Work((planner.plan(),), planner.observe)
 
 
 class _Planner:
     """The plan of one task, over what there is."""
 
-    def __init__(self, backend: Backend, desired: DesiredBase, clock: Clock) -> None:
+    def __init__(self, backend: Backend, desired: DesiredBase, source: Backend | None, clock: Clock) -> None:
         self.backend = backend
+        self.source = source
         self.desired = desired
         self.clock = clock
         self.name = desired.name
@@ -229,12 +239,17 @@ class _Planner:
         self.log = ""
         self.images = backend.list_images() if desired.state in ("built", "open") else ()
         self.judge = self._look()
+        self.offered: Instance | None = None
+        self.parent_lineage = ""
+        if source:
+            self.offered, self.parent_lineage = self._offer()
 
     def plan(self) -> Plan:
         """Return the plan for the wanted state."""
         plan_of: Mapping[str, Callable[[], Plan]] = {
             "built": self._built,
             "open": self._open,
+            "copied": self._copied,
             "published": self._published,
             "discarded": self._discarded,
             "absent": self._absent,
@@ -279,11 +294,65 @@ class _Planner:
 
     def _is_fresh(self) -> bool:
         """Say whether there is nothing to build."""
-        return (
-            not self.desired.force
-            and self.state.published is not None
-            and not self.judge.reasons(self.name, self.definition)
+        published = self.state.published
+        if self.desired.force or published is None:
+            return False
+        if self.offered:
+            refused = self.state.refused and self.state.refused == self.offered.keys.get(KEY_LINEAGE)
+            return bool(refused) or (same_build(published, self.offered) and not changed_since(published))
+        return not self.judge.reasons(self.name, self.definition)
+
+    # -- copied
+
+    def _offer(self) -> tuple[Instance, str]:
+        found = offered_build(
+            cast(Backend, self.source), self.name, self.definition, self.clock(), self.desired.max_age
         )
+        if not found[0].keys.get(KEY_SEAL):
+            raise ConfigError(f"from_server: its base {self.name} has no seal to be known by; build it again there")
+        return found
+
+    def _copied(self) -> Plan:
+        if self._is_fresh():
+            return self._tidied()
+        keys = cast(Instance, self.offered).keys
+        return self._plan(
+            self._predicted(keys.get(KEY_LINEAGE, ""), keys.get(KEY_DEFINITION)),
+            Step(f"copy {self.name}{self._why()}", self._copy, Phase.CLONE),
+        )
+
+    def _copy(self) -> None:
+        with self._beating():
+            if not self._lease():
+                return
+        with self._recording():
+            self._verify()
+            self._publish()
+
+    def _verify(self) -> None:
+        """Raise unless the disk that has arrived is that of the build which the other server still has published."""
+        offered, _parent = self._offer()
+        if not same_build(offered, cast(Instance, self.offered)):
+            raise Conflict(f"{self.name} was published again on the other server meanwhile", 409)
+        found = io.BytesIO()
+        with contextlib.suppress(NotFound):
+            self.backend.read_file(self.builder, build.SEAL, found)
+        if found.getvalue() != build.seal_text(offered.keys[KEY_LINEAGE], offered.keys[KEY_SEAL]):
+            raise OperationFailed(f"{self.name}: what has arrived is not the build {offered.name}")
+
+    def _remote_origin(self, offered: Instance) -> tuple[RemoteSource, dict[str, str]]:
+        """Return the builder that is a copy of what another server offers: its keys describe the disk, and so come along."""
+        source = cast(Backend, self.source)
+        kept = (KEY_LINEAGE, KEY_DEFINITION, KEY_FROM, KEY_PARENT, KEY_IMAGE, KEY_BUILT, KEY_SEAL, KEY_MUTATED)
+        keys = {key: value for key, value in offered.keys.items() if key in kept}
+        parent = self.judge.states.get(keys.get(KEY_FROM, ""))
+        if parent and parent.published and parent.fingerprint == self.parent_lineage:
+            # the same parent has another name here
+            keys[KEY_PARENT] = parent.published.name
+        return RemoteSource(offered.name, lambda: source.offer_instance(offered.name)), {
+            **keys,
+            KEY_COPIED: offered.name,
+        }
 
     # -- built and open
 
@@ -329,6 +398,8 @@ class _Planner:
 
     def _fingerprint(self) -> str:
         """Return the fingerprint of what is built; a change by hand has that of what it began as."""
+        if self.offered:
+            return self.offered.keys.get(KEY_LINEAGE, "")
         if self.definition is None:
             return self.state.fingerprint
         return self.judge.fingerprint(self.definition)
@@ -391,6 +462,9 @@ class _Planner:
             if self._is_done():
                 return False
             held, builder = self.state.held(self.clock()), self.state.builder
+            if builder and not held and self.backend.is_busy(builder.name):
+                # a copy from another server goes on when its controller has died
+                held = builder
             if held and not self.desired.force:
                 until = held.keys.get(KEY_LEASE)
                 self.deadline.pause(
@@ -422,8 +496,15 @@ class _Planner:
     def _clear_away(self, found: Instance) -> None:
         """Remove a builder that nobody works at. Of many runs that want to, one can: it makes the lease its own first."""
         change = InstanceChange(keys=self._lease_keys())
-        with contextlib.suppress(Conflict, NotFound):
+        try:
             self.backend.update_instance(found, change, self.deadline)
+        except (Conflict, NotFound):
+            return
+        except ApiError:
+            # one without a disk, as a server leaves it that was killed, takes the change and then is refused
+            if not self._is_ours():
+                raise
+        with contextlib.suppress(Conflict, NotFound):
             self._delete(found.name)
 
     def _lease_keys(self, least: float = 0) -> dict[str, str | None]:
@@ -453,6 +534,7 @@ class _Planner:
     def _spec(self) -> InstanceSpec:
         """Return the builder: a copy of what is published of the parent, or of the base itself, or made from an image."""
         origin, keys = self._origin()
+        usual = self.offered.limits if self.offered else DEFAULT_LIMITS
         return InstanceSpec(
             name=self.builder,
             origin=origin,
@@ -462,20 +544,23 @@ class _Planner:
                 KEY_HARDENING: "standard",
                 KEY_UNFINISHED: creation_mark(self.clock()),
                 KEY_LINEAGE: self._fingerprint(),
+                KEY_SEAL: secrets.token_hex(16),
                 **keys,
                 **{key: str(value) for key, value in self._lease_keys().items()},
             },
             limits=Limits(
-                cpu=self.desired.limits.cpu or DEFAULT_LIMITS.cpu,
-                memory=self.desired.limits.memory or DEFAULT_LIMITS.memory,
+                cpu=self.desired.limits.cpu or usual.cpu,
+                memory=self.desired.limits.memory or usual.memory,
             ),
             autostart=False,
             pool=self.desired.pool,
             network=self.desired.network,
         )
 
-    def _origin(self) -> tuple[ImageSource | CloneSource, dict[str, str]]:
+    def _origin(self) -> tuple[ImageSource | CloneSource | RemoteSource, dict[str, str]]:
         definition = self.definition
+        if self.offered:
+            return self._remote_origin(self.offered)
         if definition is None:
             published = cast(Instance, self.state.published)
             kept = (KEY_DEFINITION, KEY_FROM, KEY_PARENT, KEY_IMAGE)
@@ -529,6 +614,11 @@ class _Planner:
 
     def _clean(self) -> None:
         self.log = build.generalise(self.backend, self.builder, self.desired.smoke, self.deadline, self.log)
+        found = self.backend.get_instance(self.builder)
+        if found is None:
+            raise NotFound(f"the builder of {self.name} was removed meanwhile", 404)
+        text = build.seal_text(found.keys[KEY_LINEAGE], found.keys[KEY_SEAL])
+        self.backend.write_file(self.builder, build.SEAL, io.BytesIO(text), 0o644)
 
     def _publish(self) -> None:
         """Stop the builder, give it its last name and switch the anchor to it."""
@@ -548,11 +638,9 @@ class _Planner:
         made = self.backend.get_instance(name)
         if made is None:
             raise NotFound(f"{name} was removed meanwhile", 404)
-        keys: dict[str, str | None] = {
-            KEY_BUILD: name,
-            KEY_BUILT: time_text(self.clock()),
-            KEY_USED: time_text(made.used_at) or "",
-        }
+        keys: dict[str, str | None] = {KEY_BUILD: name, KEY_USED: time_text(made.used_at) or ""}
+        if KEY_COPIED not in made.keys:
+            keys[KEY_BUILT] = time_text(self.clock())
         if KEY_PARENT not in made.keys:
             keys[KEY_PARENT] = made.image_fingerprint or ""
         self.backend.update_instance(made, InstanceChange(keys=keys), self.deadline)

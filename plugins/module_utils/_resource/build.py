@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Mapping
 
 from ansible_collections.pixels.sandbox.plugins.module_utils._backend.base import Backend
@@ -19,6 +20,11 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._resource import po
 TAIL_BYTES = 4096
 _OUTPUT_BYTES = 2**20
 _SCRIPT = "/root/.pixels-build"
+#: Where a build says which one it is; its clones have it too.
+SEAL = "/etc/pixels-base"
+#: What a package manager says that another one keeps waiting, and how often and how far apart it is asked.
+_BUSY = re.compile(r"Could not get lock|Unable to (?:acquire|lock)|is another process using it")
+_BUSY_TRIES, _BUSY_SECONDS = 3, 10.0
 #: What APT does by itself takes this lock, and what is done under it waits for that, and keeps it away.
 _LOCKED = """
 if command -v flock > /dev/null && [ -d /var/lib/apt ]; then exec flock -w 600 /var/lib/apt/daily_lock "$@"; fi
@@ -79,13 +85,32 @@ def fill(backend: Backend, name: str, definition: Definition, deadline: Deadline
     log = ""
     env = {key: str(value) for key, value in definition.variables.items()}
     if definition.packages:
-        argv = ("/bin/sh", "-c", _INSTALL, "sh", *definition.packages)
-        log = _run(backend, name, "the installation of the packages", argv, {}, deadline, log)
+        log = _install(backend, name, definition.packages, deadline)
     if definition.script is not None:
         backend.write_file(name, _SCRIPT, io.BytesIO(definition.script.encode()), 0o700)
         argv = (_SCRIPT,) if definition.script.startswith("#!") else ("/bin/sh", "-e", _SCRIPT)
         log = _run(backend, name, "the script", argv, env, deadline, log)
     return log
+
+
+def _install(backend: Backend, name: str, packages: tuple[str, ...], deadline: Deadline) -> str:
+    """Install packages; where another package manager is at work, again. Nothing else is tried twice."""
+    argv = ("/bin/sh", "-c", _INSTALL, "sh", *packages)
+    log = ""
+    for turn in range(1, _BUSY_TRIES + 1):
+        try:
+            return _run(backend, name, "the installation of the packages", argv, {"LC_ALL": "C"}, deadline, log)
+        except BuildFailed as exc:
+            if turn == _BUSY_TRIES or not _BUSY.search(exc.log.removeprefix(log)):
+                raise
+            log = exc.log
+            deadline.pause(_BUSY_SECONDS, f"{name}: another package manager is at work")
+    return log
+
+
+def seal_text(lineage: str, seal: str) -> bytes:
+    """Return what a build has in the file SEAL."""
+    return f"{lineage} {seal}\n".encode()
 
 
 def generalise(backend: Backend, name: str, smoke: str | None, deadline: Deadline, log: str = "") -> str:

@@ -76,6 +76,7 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._resource.ownership
     refuse_foreign,
     update,
 )
+from ansible_collections.pixels.sandbox.plugins.module_utils._resource.recreate import recreation, refilled
 
 #: How long an unfinished sandbox that the server does not work at is left to the run that may be making it.
 GRACE_SECONDS = 20.0
@@ -87,6 +88,8 @@ _OF_ORIGIN = (KEY_IMAGE, KEY_BASE, KEY_LINEAGE, KEY_BUILD)
 #: What the role session puts into a guest, and the session that a person enters.
 PX_SESSION = "/usr/local/bin/px-session"
 SESSION_COMMAND = (PX_SESSION, "attach", "console")
+#: What results show of where a disk comes from.
+_OF_DISK = ("image", "base", "base_build", "base_fingerprint", "provision")
 Clock = Callable[[], datetime]
 
 
@@ -241,6 +244,10 @@ class _Context:
             refuse_foreign(found)
         if self.desired.state == "absent":
             return self._absent(name, found)
+        if self.desired.state == "recreated":
+            if found is None or found.unfinished:
+                raise ConfigError(f"there is no sandbox {name} to recreate")
+            return self._recreated(found)
         if found is None or found.unfinished:
             return self._create(name)
         return self._converge(found)
@@ -302,6 +309,26 @@ class _Context:
             # what is left
             if self.backend.get_instance(name) is not None:
                 raise
+
+    # -- recreated
+
+    def _recreated(self, found: Instance) -> Plan:
+        deadline = self._deadline()
+        policy = policy_or_none(found)
+        steps, build = recreation(
+            self.backend,
+            found,
+            self.desired.force,
+            deadline,
+            lambda: self._start(found.name, policy, deadline),
+        )
+        after = changed_instance(found, refilled(found, build)) if build else found
+        if build:
+            after = replace(after, status=RUNNING if found.status != STOPPED else STOPPED)
+        before, wanted = (
+            {**managed_fields(one), **{key: instance_record(one)[key] for key in _OF_DISK}} for one in (found, after)
+        )
+        return Plan(found.name, before, wanted, tuple(steps), seen=shown(self.backend, after))
 
     # -- create
 

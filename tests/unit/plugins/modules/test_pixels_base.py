@@ -17,7 +17,10 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.deadline impo
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import ConnectionFailed
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import ExecRequest, ExecResult
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.plan import apply
+from ansible_collections.pixels.sandbox.plugins.module_utils._core.policy import Policy
+from ansible_collections.pixels.sandbox.plugins.module_utils._glue import run as glue
 from ansible_collections.pixels.sandbox.plugins.module_utils._incus.backend import IncusBackend
+from ansible_collections.pixels.sandbox.plugins.module_utils._resource import build as build_steps
 from ansible_collections.pixels.sandbox.plugins.module_utils._resource.base_plan import desired_base, plan_base
 from ansible_collections.pixels.sandbox.plugins.modules import (
     pixels_base,
@@ -25,7 +28,7 @@ from ansible_collections.pixels.sandbox.plugins.modules import (
     pixels_checkpoint_info,
     pixels_instance,
 )
-from support.fake_incus import FakeIncus, Seen
+from support.fake_incus import Asked, FakeIncus, Seen
 
 Run = Callable[..., dict[str, Any]]
 DEV = {"name": "dev", "image": "debian/13", "packages": ["git"]}
@@ -495,6 +498,248 @@ def test_a_base_goes_with_its_builds_and_not_with_its_clones(server: FakeIncus, 
     assert "is being built" in run(pixels_base, name="dev", state="absent")["msg"]
     build(run, name="dev", state="absent", force=True)
     assert names(server) == ["px-box"]
+
+
+# -- copied from another server
+
+EAST = {"incus_remote": "east"}
+
+
+@pytest.fixture
+def east(server: FakeIncus, run: Run, monkeypatch: pytest.MonkeyPatch) -> FakeIncus:
+    """Another server, which the first one reaches; a task acts on it that names it, instead of on the one that C(run) gives."""
+    other = FakeIncus()
+    other.listen("east.test")
+    server.listen("here.test", other)
+
+    def backend_from(options: dict[str, Any]) -> IncusBackend:
+        return IncusBackend((other if options.get("incus_remote") == "east" else server).transport())
+
+    monkeypatch.setattr(glue, "backend_from", backend_from)
+    return other
+
+
+def copy(run: Run, wanted: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """Copy a base from the other server and return the result."""
+    return run(pixels_base, **wanted, state="copied", from_server=EAST, **more)
+
+
+def test_a_base_is_copied_without_being_built_again(server: FakeIncus, east: FakeIncus, run: Run, guest: Guest) -> None:
+    for wanted in (DEV, PYTHON):
+        build(run, **wanted, **EAST)
+    there = info(run, **EAST)
+    guest.ran.clear()
+    for wanted in (DEV, PYTHON):
+        checked = copy(run, wanted, check_mode=True)
+        assert server.written() == []
+        done = copy(run, wanted)
+        assert not done.get("failed"), done
+        assert checked["diff"] == done["diff"]
+        assert done["actions"] == [f"copy {wanted['name']}"]
+    assert guest.ran == []
+    here = info(run, DEV, PYTHON)
+    for name in ("dev", "python"):
+        assert (here[name]["status"], here[name]["copied"]) == ("ready", True)
+        for field in ("published", "fingerprint", "built_at", "seal", "definition", "from"):
+            assert here[name][field] == there[name][field]
+    assert [offered for offered in east.offers if offered] == []
+    for wanted in (DEV, PYTHON):
+        assert copy(run, wanted)["changed"] is False
+        assert server.written() == []
+        assert build(run, **wanted)["changed"] is False
+    assert run(pixels_instance, name="box", clone_from="base:python", state="present")["changed"]
+
+
+def test_what_was_built_again_is_copied_again(server: FakeIncus, east: FakeIncus, run: Run) -> None:
+    build(run, **DEV, **EAST)
+    first = copy(run, DEV)["base"]["published"]
+    build(run, **DEV, **EAST, force=True)
+    second = copy(run, DEV)["base"]
+    assert (second["published"], second["previous"]) == (f"{first}-2", [first])
+    assert second["seal"] == info(run, **EAST)["dev"]["seal"]
+    build(run, name="dev", state="rolled_back")
+    assert copy(run, DEV)["changed"] is False, "somebody has rolled back from it"
+
+
+def test_a_child_knows_its_parent_under_the_name_that_it_has_here(server: FakeIncus, east: FakeIncus, run: Run) -> None:
+    for _turn in range(2):
+        build(run, **DEV, force=True)
+    for wanted in (DEV, PYTHON):
+        build(run, **wanted, **EAST)
+    build(run, **DEV, **EAST, force=True)
+    build(run, **PYTHON, **EAST)
+    for wanted in (DEV, PYTHON):
+        copy(run, wanted)
+    here = info(run, DEV, PYTHON)
+    assert here["python"]["reasons"] == []
+    assert here["dev"]["published"] != info(run, **EAST)["dev"]["published"]
+
+
+def test_what_is_stale_there_is_not_copied(server: FakeIncus, east: FakeIncus, run: Run) -> None:
+    assert "it has no base dev" in copy(run, DEV)["msg"]
+    build(run, **DEV, **EAST)
+    assert "is stale itself (definition)" in copy(run, {**DEV, "packages": ["jq"]})["msg"]
+    published = info(run, **EAST)["dev"]["published"]
+    east.instance(f"px-{published}").record["last_used_at"] = "2026-02-01T00:00:00Z"
+    for wanted in (DEV, {"name": "dev"}):
+        assert "is stale itself (mutated)" in copy(run, wanted)["msg"]
+    assert server.written() == []
+
+
+def test_what_arrives_has_to_be_what_was_offered(server: FakeIncus, east: FakeIncus, run: Run) -> None:
+    build(run, **DEV, **EAST)
+    first = copy(run, DEV)["base"]["published"]
+    published = build(run, **DEV, **EAST, force=True)["base"]["published"]
+    IncusBackend(east.transport()).write_file(published, "/etc/pixels-base", io.BytesIO(b"another\n"))
+    result = copy(run, DEV)
+    assert f"what has arrived is not the build {published}" in result["msg"]
+    seen = info(run, DEV)["dev"]
+    assert (seen["published"], seen["failure"]["message"]) == (
+        first,
+        result["msg"].partition("dev: could not copy dev: ")[2],
+    )
+    assert "px-build-dev" not in names(server)
+
+
+def test_another_certificate_is_refused_and_nothing_is_left(server: FakeIncus, east: FakeIncus, run: Run) -> None:
+    build(run, **DEV, **EAST)
+    server.peers[0] = FakeIncus()
+    server.peers[0].listen("east.test")
+    result = copy(run, DEV)
+    assert "certificate signed by unknown authority" in result["msg"]
+    assert names(server) == ["px-base-dev"]
+    server.peers[0] = east
+    assert copy(run, DEV)["base"]["status"] == "ready"
+
+
+def test_a_server_behind_a_socket_cannot_offer(server: FakeIncus, east: FakeIncus, run: Run) -> None:
+    build(run, **DEV, **EAST)
+    east.host = ""
+    assert "no other server reaches a socket" in copy(run, DEV)["msg"]
+
+
+def test_a_copy_that_goes_on_without_its_controller_is_waited_for(server: FakeIncus, east: FakeIncus, run: Run) -> None:
+    build(run, **DEV, **EAST)
+    build(run, **DEV, state="open")
+    set_key(server, "px-build-dev", "build.lease", "2020-01-01T00:00:00Z")
+    going = server._operation(Asked("POST", "default", {}, {}, {}, None), "Creating instance", "px-build-dev")
+    assert "is being built by another run" in copy(run, DEV, timeout=1)["msg"]
+    assert "px-build-dev" in names(server)
+    going.record.update(status_code=200)
+    assert copy(run, DEV)["base"]["status"] == "ready"
+
+
+@pytest.mark.parametrize("options", [{"state": "copied"}, {"from_server": EAST}])
+def test_a_copy_needs_a_server_to_come_from(server: FakeIncus, run: Run, options: dict[str, Any]) -> None:
+    assert "belong together" in run(pixels_base, **DEV, **options)["msg"]
+    assert server.requests == []
+
+
+# -- sandboxes that are behind
+
+
+def behind(server: FakeIncus, run: Run) -> str:
+    """Make a sandbox with a file of its own that is behind its base, and return the build that is published now."""
+    build(run, **DEV)
+    run(pixels_instance, name="box", clone_from="base:dev", state="present", labels={"a": "b"})
+    set_key(server, "px-box", "provision.status", "ready")
+    IncusBackend(server.transport()).write_file("box", "/root/mine", io.BytesIO(b"1"))
+    return str(build(run, **DEV, force=True)["base"]["published"])
+
+
+def test_a_sandbox_is_brought_up_to_date_and_keeps_what_it_had(server: FakeIncus, run: Run) -> None:
+    published = behind(server, run)
+    before = dict(server.instance("px-box").record["config"])
+    checked = run(pixels_instance, name="box", state="recreated", check_mode=True)
+    assert server.written() == []
+    done = run(pixels_instance, name="box", state="recreated")
+    assert not done.get("failed"), done
+    assert (checked["actions"], checked["diff"]) == (done["actions"], done["diff"])
+    box = server.instance("px-box")
+    assert "/root/mine" not in box.disk.files
+    ((label, snapshot),) = box.snapshots.items()
+    assert label.startswith("before-")
+    assert snapshot.disk.files["/root/mine"].content == b"1"
+    after = box.record["config"]
+    changed = {key for key in {*before, *after} if before.get(key) != after.get(key)}
+    assert changed == {"user.pixels.build", "user.pixels.provision.status"}
+    assert info(run)["dev"]["behind"] == []
+    for key, value in checked["instance"].items():
+        assert done["instance"][key] == value, key
+    assert done["instance"]["base_build"] == published
+    assert run(pixels_instance, name="box", state="recreated")["changed"] is False
+
+
+def test_a_sandbox_that_runs_is_recreated_only_when_that_is_said(server: FakeIncus, run: Run) -> None:
+    behind(server, run)
+    run(pixels_instance, name="box", state="started")
+    result = run(pixels_instance, name="box", state="recreated")
+    assert "box is running; force: true ends what runs in it" in result["msg"]
+    assert server.written() == []
+    assert run(pixels_instance, name="box", state="recreated", force=True)["instance"]["status"] == "running"
+    assert info(run)["dev"]["behind"] == []
+
+
+def test_a_recreation_that_was_killed_is_done_again_and_its_checkpoint_kept(server: FakeIncus, run: Run) -> None:
+    behind(server, run)
+
+    def dies(seen: Seen) -> None:
+        if seen.method == "POST" and seen.path == "/1.0/instances":
+            server.instance("px-box").disk.files.clear()
+            raise ConnectionFailed("the controller is dead")
+
+    server.before = dies
+    assert run(pixels_instance, name="box", state="recreated")["failed"]
+    server.before = lambda _seen: None
+    assert info(run)["dev"]["behind"] == ["box"]
+    done = run(pixels_instance, name="box", state="recreated")
+    assert not done.get("failed"), done
+    (snapshot,) = server.instance("px-box").snapshots.values()
+    assert "/root/mine" in snapshot.disk.files
+
+
+def test_what_cannot_be_recreated_is_refused(server: FakeIncus, run: Run) -> None:
+    assert "no sandbox box to recreate" in run(pixels_instance, name="box", state="recreated")["msg"]
+    run(pixels_instance, name="box", image="debian/13", state="present")
+    assert "does not come from a base" in run(pixels_instance, name="box", state="recreated")["msg"]
+    run(pixels_instance, name="box", state="absent")
+    behind(server, run)
+    set_key(server, "px-box", "egress", Policy(mode="none", enforcement="guest").text)
+    result = run(pixels_instance, name="box", state="recreated")
+    assert "enforces its policy itself" in result["msg"]
+    assert server.written() == []
+
+
+# -- package managers
+
+
+def test_a_lock_of_a_package_manager_is_waited_for_three_times(
+    run: Run, guest: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build_steps, "_BUSY_SECONDS", 0.01)
+    guest.ends["apt-get"] = ExecResult(100, b"E: Could not get lock /var/lib/apt/lists/lock. It is held by process 1\n")
+    result = run(pixels_base, **DEV)
+    assert "Could not get lock" in result["msg"]
+    assert [what for _name, what in guest.ran] == ["apt-get"] * 3
+    turns = iter(range(9))
+    guest.meanwhile = lambda: guest.ends.clear() if next(turns) == 2 else None
+    assert build(run, **DEV)["base"]["status"] == "ready"
+
+
+def test_no_other_failure_is_tried_again(run: Run, guest: Guest) -> None:
+    guest.ends["apt-get"] = ExecResult(100, b"E: Unable to locate package gti\n")
+    assert run(pixels_base, **DEV)["failed"]
+    assert len(guest.ran) == 1
+
+
+def test_children_of_a_base_that_is_skipped_are_not_stale_for_it(run: Run) -> None:
+    build(run, **DEV)
+    build(run, **PYTHON)
+    wanted = {**DEV, "packages": ["jq"]}
+    assert info(run, wanted, PYTHON)["python"]["reasons"] == ["parent"]
+    assert info(run, wanted, PYTHON, skip=["dev"])["python"]["status"] == "ready"
+    build(run, **wanted)
+    assert info(run, wanted, PYTHON, skip=["dev"])["python"]["reasons"] == ["parent"]
 
 
 @pytest.mark.parametrize("name", ["px-base-dev", "px-build-dev"])
