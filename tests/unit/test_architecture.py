@@ -38,6 +38,9 @@ LAYERS = (
         "module_utils/_incus/",
         ("module_utils._core.", "module_utils._incus.", "module_utils._incus", "module_utils._backend.base"),
     ),
+    ("module_utils/_truenas/endpoint.py", ("module_utils._core.errors",)),
+    ("module_utils/_truenas/transport.py", ("module_utils._core.errors", "module_utils._truenas.endpoint")),
+    ("module_utils/_truenas/rpc.py", ("module_utils._core.", "module_utils._truenas.")),
     (
         "module_utils/_resource/",
         ("module_utils._core.", "module_utils._core", "module_utils._backend.base", "module_utils._resource."),
@@ -63,7 +66,11 @@ LIBRARIES = {
     "pylxd": {"module_utils/_incus/transport.py"},
     "requests": {"module_utils/_incus/transport.py"},
     "urllib3": {"module_utils/_incus/transport.py"},
-    "websocket": {"module_utils/_incus/transport.py", "module_utils/_incus/execution.py"},
+    "websocket": {
+        "module_utils/_incus/transport.py",
+        "module_utils/_incus/execution.py",
+        "module_utils/_truenas/transport.py",
+    },
     "cryptography": {"module_utils/_incus/identity.py"},
     "jmespath": {"module_utils/_glue/query.py"},
 }
