@@ -316,7 +316,7 @@ def entry(call: Call, instance: Instance, raw: bool = False) -> dict[str, Any]:
         shown["privileged_mode"] = instance.privileged
     if raw and disk:
         assert call.user
-        shown["raw"] = state.engine.raw(disk) if call.user.may(INSTANCE_WRITE) else "********"
+        shown["raw"] = state.raw(instance) if call.user.may(INSTANCE_WRITE) else "********"
     return shown
 
 

@@ -326,6 +326,9 @@ class Simulation:
                 await stream.respond(404, b"not found", SERVER)
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError):
             pass
+        except asyncio.CancelledError:
+            # the simulation ends
+            return
         finally:
             stream.abort()
 

@@ -158,6 +158,12 @@ class State:
         dataset = self.datasets.get(instance.dataset)
         return dataset.disk if dataset else ""
 
+    def raw(self, instance: Instance) -> dict[str, Any]:
+        """Return the object of Incus, as if the engine's pool were that of the NAS."""
+        found: dict[str, Any] = self._run(self.engine.raw, self.disk_of(instance))
+        root = {**found["expanded_devices"]["root"], "pool": instance.pool}
+        return {**found, "expanded_devices": {**found["expanded_devices"], "root": root}}
+
     def create(self, instance: Instance) -> None:
         """Have the engine make an instance; its name is checked there."""
         if not _INCUS_NAME.fullmatch(instance.name):
