@@ -51,6 +51,7 @@ LAYERS = (
     ),
     ("module_utils/_truenas/endpoint.py", ("module_utils._core.errors",)),
     ("module_utils/_truenas/transport.py", ("module_utils._core.errors", "module_utils._truenas.endpoint")),
+    ("module_utils/_truenas/failure.py", ("module_utils._core.errors", "module_utils._truenas.endpoint")),
     ("module_utils/_truenas/rpc.py", ("module_utils._core.", "module_utils._truenas.")),
     ("module_utils/_truenas/wire.py", ("module_utils._core.",)),
     (

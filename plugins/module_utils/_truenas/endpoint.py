@@ -98,7 +98,9 @@ def endpoint_from(options: Mapping[str, object]) -> Endpoint:
     if not host:
         raise ConfigError("backend truenas needs truenas_host")
     if not _HOST.fullmatch(host):
-        raise ConfigError(f"truenas_host {host!r} is no host name and no address: give it without scheme, port and path")
+        raise ConfigError(
+            f"truenas_host {host!r} is no host name and no address: give it without scheme, port and path"
+        )
     port = int(str(options.get("truenas_port") or DEFAULT_PORT))
     if not 0 < port < 65536:
         raise ConfigError(f"truenas_port {port} is no port")
