@@ -33,7 +33,6 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import 
     KEY_UNFINISHED,
     PROVISION_PREFIX,
     RUNNING,
-    STOPPED,
     Capabilities,
     Checkpoint,
     CloneSource,
@@ -326,21 +325,21 @@ class TrueNasBackend(Lacking):
 
     def has_file(self, name: str, path: str) -> bool:
         """Say whether there is anything at the path in the sandbox."""
-        return self._guests.has_file(self._way(name), path)
+        return self._guests.has_file(self._way(name, files=True), path)
 
     def read_file(self, name: str, path: str, target: BinaryIO) -> FileInfo:
         """Copy a file out of the sandbox."""
-        return self._guests.read_file(self._way(name), path, target)
+        return self._guests.read_file(self._way(name, files=True), path, target)
 
     def write_file(
         self, name: str, path: str, source: BinaryIO, mode: int | None = None, uid: int = 0, gid: int = 0
     ) -> None:
         """Copy an open binary file into the sandbox."""
-        self._guests.write_file(self._way(name), path, source, mode, uid, gid)
+        self._guests.write_file(self._way(name, files=True), path, source, mode, uid, gid)
 
     def delete_file(self, name: str, path: str) -> None:
         """Delete a file in the sandbox."""
-        self._guests.delete_file(self._way(name), path)
+        self._guests.delete_file(self._way(name, files=True), path)
 
     def close(self) -> None:
         """Close what is open."""
@@ -445,7 +444,7 @@ class TrueNasBackend(Lacking):
         pool = self._check_pool(spec.pool)
         authorized = bootstrap.public_key(self._key_file) if self._key_file else ""
         self._permit("virt.instance.start", "virt.instance.stop", *([bootstrap.NEEDS] if authorized else []))
-        state = State(keys=spec.keys, mark=secrets.token_hex(16))
+        state = State(keys=spec.keys, mark=secrets.token_hex(16), image=origin.name)
         with self._making(spec, state, deadline) as claimed:
             body = wire.create_to_wire(spec, origin.name, spec.limits, pool, state.mark)
             try:
@@ -489,12 +488,14 @@ class TrueNasBackend(Lacking):
         state = State(
             keys={**kept, **spec.keys},
             mark=secrets.token_hex(16),
+            image=source.image,
             host_key=source.host_key,
             depends_on=f"{origin.instance}:{label}" if label else origin.instance,
             snapshot="" if label else f"{dataset}@{snapshot}",
         )
         with self._making(spec, state, deadline) as claimed:
-            image = str(((entry.get("raw") or {}).get("config") or {}).get("volatile.base_image") or "")
+            # by its fingerprint the server finds the image among those that it has fetched, however old it is
+            image = self._instance(entry, source).image_fingerprint or source.image
             body = wire.create_to_wire(spec, image, present, pool, state.mark)
             made = self._make(spec.name, body, state, deadline)
             if not label:
@@ -657,14 +658,14 @@ class TrueNasBackend(Lacking):
 
     # -- private: inside
 
-    def _way(self, name: str) -> Ssh:
-        """Return how a sandbox is reached; what says why it is not reached says how to mend it."""
+    def _way(self, name: str, files: bool = False) -> Ssh:
+        """Return how a sandbox is reached, for its files or a command; what says why it is not reached says how to mend it."""
         found = self.get_instance(name)
-        if found is None:
+        if found is None or found.pool is None:
             raise NotFound(f"{name} is not there", 404)
         if found.status != RUNNING:
-            state = "is stopped" if found.status == STOPPED else f"is {found.status}"
-            raise OperationFailed(f"{name} {state}: TrueNAS lets nobody into a sandbox that does not run")
+            text = f"{name} is {found.status}: TrueNAS lets nobody into a sandbox that does not run"
+            raise Unsupported(text) if files else OperationFailed(text)
         if found.ssh is None:
             if not self._key_file:
                 raise ConfigError(f"{name} is reached over SSH: truenas_ssh_key is not given")

@@ -14,7 +14,13 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.deadline import Deadline
-from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import Conflict, NotFound, PixelsError
+from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import (
+    ApiError,
+    Conflict,
+    NotFound,
+    OutcomeUnknown,
+    PixelsError,
+)
 from ansible_collections.pixels.sandbox.plugins.module_utils._truenas import wire
 from ansible_collections.pixels.sandbox.plugins.module_utils._truenas.rpc import Rpc
 from ansible_collections.pixels.sandbox.plugins.module_utils._truenas.snapshots import Snapshots
@@ -52,7 +58,16 @@ class States:
         """Make the state of a sandbox that has none; Conflict where it has one."""
         self._make_folder(deadline)
         properties = wire.properties_to_wire(None, state)
-        self._rpc.call("pool.dataset.create", [{"name": self._path(name), "user_properties": properties}], deadline)
+        body = {"name": self._path(name), "user_properties": properties}
+        try:
+            self._rpc.call("pool.dataset.create", [body], deadline)
+        except (ApiError, OutcomeUnknown) as exc:
+            # a name that is taken has no number of its own among the answers, and a lost answer says nothing
+            there = self.get(name)
+            if there is None:
+                raise
+            if there.mark != state.mark:
+                raise Conflict(f"{self._path(name)} is there", 409) from exc
 
     def put(self, name: str, before: State, after: State, deadline: Deadline) -> State:
         """Write a state that nobody else writes to, as that of a sandbox which is being made, and return it."""
@@ -113,8 +128,12 @@ class States:
     def _make_folder(self, deadline: Deadline) -> None:
         if self._has_folder:
             return
-        if not self._rpc.call("pool.dataset.query", [[["id", "=", self._folder]], {}], deadline):
-            with contextlib.suppress(Conflict):
-                # another run may have been faster
+        wanted = [[["id", "=", self._folder]], {}]
+        if not self._rpc.call("pool.dataset.query", wanted, deadline):
+            try:
                 self._rpc.call("pool.dataset.create", [{"name": self._folder}], deadline)
+            except (ApiError, OutcomeUnknown):
+                # another run may have been faster
+                if not self._rpc.call("pool.dataset.query", wanted, deadline):
+                    raise
         self._has_folder = True

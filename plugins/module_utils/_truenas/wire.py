@@ -53,14 +53,16 @@ Record = Mapping[str, Any]
 class State:
     """What we keep of a sandbox, in the properties of a dataset of its own.
 
-    keys are those of the model. number grows with each change, mark is the word that the very instance carries, host_key its public SSH key,
-    depends_on what its disk shares blocks with, snapshot the one that was made for it alone, restoring the label of a restore that has not
-    ended. disks has, by label of a checkpoint, the keys that describe the disk as it was then.
+    keys are those of the model. number grows with each change, mark is the word that the very instance carries, image what its disk
+    began as, host_key its public SSH key, depends_on what its disk shares blocks with, snapshot the one that was made for it alone, and
+    restoring the label of a restore that has not ended. disks has, by label of a checkpoint, the keys that describe the disk as it was
+    then.
     """
 
     keys: Mapping[str, str] = field(default_factory=dict)
     number: int = 1
     mark: str = ""
+    image: str = ""
     host_key: str = ""
     depends_on: str = ""
     snapshot: str = ""
@@ -68,7 +70,7 @@ class State:
     disks: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
-_OWN = ("mark", "host_key", "depends_on", "snapshot", "restoring")
+_OWN = ("mark", "image", "host_key", "depends_on", "snapshot", "restoring")
 
 
 def state_to_wire(state: State) -> dict[str, str]:
@@ -127,10 +129,9 @@ def properties_to_wire(before: State | None, after: State) -> list[dict[str, obj
 
 
 def time_from_wire(value: object) -> datetime | None:
-    """Return a time to the second: one of the API (a map with milliseconds), or one of Incus (a text); None for never."""
-    if isinstance(value, Mapping):
-        moment = value.get("$date")
-        return datetime.fromtimestamp(int(moment) // 1000, timezone.utc) if isinstance(moment, int) else None
+    """Return a time to the second: one of the API, or one of Incus (a text); None for never."""
+    if isinstance(value, datetime):
+        return value.astimezone(timezone.utc).replace(microsecond=0)
     text = str(value or "")
     if not text or text.startswith(("0001-", "1970-01-01")):
         return None
@@ -198,10 +199,10 @@ def _ssh(server_name: str, addresses: Sequence[str], state: State | None, key_fi
 
 
 def revision(entry: Record, state: State | None) -> str:
-    """Return a fingerprint of what somebody may have changed; a start does not change it."""
+    """Return a fingerprint of what somebody may have changed; a start does not change it, nor a checkpoint."""
     raw = entry.get("raw") or {}
     fields = [entry.get(name) for name in ("cpu", "memory", "autostart", "environment")]
-    text = json.dumps([fields, raw.get("devices"), state.number if state else None, mark_of(entry)], sort_keys=True)
+    text = json.dumps([fields, raw.get("devices"), dict(state.keys) if state else None, mark_of(entry)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
