@@ -209,16 +209,18 @@ class _Session:
                     asked = None
                 if asked is not None and now >= asked + pace.pong:
                     raise ConnectionFailed(f"no sign of life for {pace.pong:g} s after a ping")
-                if now >= due:
+                if asked is None and now >= due:
                     heard, asked, due = self._link.heard, now, now + pace.ping
                     self._link.ping()
-                until = due if asked is None else min(due, asked + pace.pong)
+                until = due if asked is None else asked + pace.pong
                 message = self._link.receive(until - now)
                 if message is not None:
                     self._take(message)
         except ConnectionFailed as exc:
             self._end(str(exc))
         finally:
+            # nobody waits for a thread that is gone, whatever ended it
+            self._end("nothing is read any more")
             self._link.close()
 
     def _take(self, message: bytes) -> None:
@@ -434,6 +436,7 @@ class Rpc:
         while True:
             record, lost = self._told(job, session, deadline)
             if record is None:
+                deadline.check(f"{job.method}: job {job.number}, which goes on")
                 try:
                     if lost:
                         session = self._connected(deadline)
@@ -449,7 +452,6 @@ class Rpc:
                 if record["state"] == "SUCCESS":
                     return record.get("result")
                 raise job_failure(job.method, record, self.endpoint)
-            deadline.check(f"{job.method}: job {job.number}, which goes on")
 
     def _told(self, job: _Job, session: _Session, deadline: Deadline) -> tuple[dict[str, Any] | None, bool]:
         """Return the end of a job if it is told in time, and whether the connection was lost instead."""

@@ -175,7 +175,8 @@ class Transport:
             )
         except library.WebSocketBadStatusException as exc:
             stream.close()
-            if exc.status_code in (301, 302, 307, 308, 404):
+            # its web server gives the page of the user interface for a path that it does not know
+            if exc.status_code in (200, 404):
                 raise Unsupported(
                     f"{endpoint.url} has no {PATH}: it is TrueNAS 24.10 or older, or no TrueNAS; "
                     "TrueNAS 25.04 and 25.10 are supported"
@@ -251,7 +252,7 @@ class Transport:
 def _readable(stream: socket.socket, seconds: float) -> bool:
     poll = select.poll()
     poll.register(stream.fileno(), select.POLLIN)
-    return bool(poll.poll(max(0.0, seconds) * 1000))
+    return bool(poll.poll(min(max(0.0, seconds), 3600.0) * 1000))
 
 
 def _why(data: bytes) -> str:

@@ -22,6 +22,7 @@ KINDS = {
     "slow_job": "the job waits until it is released, or for so many seconds",
     "vanish": "all connections break when the job has begun, and the middleware has forgotten it: a restart",
     "oversize": "the answer is larger than so many bytes",
+    "pieces": "the answer comes in pieces of so many bytes, with pings between them",
     "too_many": "the call is refused, since too many are under way",
     "expire": "the session has expired",
     "mute": "nothing is answered any more on this connection, pings neither",

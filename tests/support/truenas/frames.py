@@ -108,14 +108,21 @@ class Stream:
         """Send a text message."""
         self._send(_TEXT, text.encode())
 
-    def _send(self, opcode: int, data: bytes) -> None:
-        size = len(data)
+    def send_pieces(self, text: str, size: int) -> None:
+        """Send a text message in pieces of so many bytes, with a ping after each."""
+        data = text.encode()
+        for begin in range(0, len(data), size):
+            self._send(_CONT if begin else _TEXT, data[begin : begin + size], last=begin + size >= len(data))
+            self._send(_PING, b"piece")
+
+    def _send(self, opcode: int, data: bytes, last: bool = True) -> None:
+        size, first = len(data), (0x80 if last else 0) | opcode
         if size < 126:
-            head = struct.pack("!BB", 0x80 | opcode, size)
+            head = struct.pack("!BB", first, size)
         elif size < 65536:
-            head = struct.pack("!BBH", 0x80 | opcode, 126, size)
+            head = struct.pack("!BBH", first, 126, size)
         else:
-            head = struct.pack("!BBQ", 0x80 | opcode, 127, size)
+            head = struct.pack("!BBQ", first, 127, size)
         if not self._writer.is_closing():
             self._writer.write(head + data)
             self.sent = time.monotonic()

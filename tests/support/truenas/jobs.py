@@ -35,6 +35,8 @@ class Job:
     finished: float | None = None
     pipe: bytes | None = None
     done: threading.Event = field(default_factory=threading.Event)
+    #: Set when the client has been told the number.
+    answered: threading.Event = field(default_factory=threading.Event)
 
     def record(self) -> dict[str, Any]:
         """Return the job as core.get_jobs has it."""

@@ -156,13 +156,14 @@ class Connection:
         name, params = (request.get("method"), request.get("params", [])) if isinstance(request, dict) else (None, None)
         number = request.get("id") if isinstance(request, dict) else None
         known = isinstance(request, dict) and set(request) <= {"jsonrpc", "id", "method", "params"}
-        if not known or request["jsonrpc"] != "2.0" or not isinstance(name, str) or not isinstance(params, list):
+        if not known or request.get("jsonrpc") != "2.0" or not isinstance(name, str) or not isinstance(params, list):
             self._answer(number, {"error": {"code": -32600, "message": "Invalid request"}})
             return
         if self._pending >= RUNNING + WAITING or self.simulation.faults.take("too_many", name):
             self._answer(number, {"error": {"code": -32000, "message": "Too many concurrent calls"}})
             return
         self._pending += 1
+        self.simulation.most_pending = max(self.simulation.most_pending, self._pending)
         try:
             async with self._slots:
                 work = self.simulation.execute, self, name, params
@@ -174,6 +175,9 @@ class Connection:
             self._pending -= 1
         if "id" in request:
             self._answer(number, reply, name)
+        job = self.simulation.jobs.get(reply["result"]) if isinstance(reply.get("result"), int) else None
+        if job:
+            job.answered.set()
 
     def _answer(self, number: Any, reply: Mapping[str, Any], name: str = "") -> None:
         if self.muted:
@@ -181,10 +185,13 @@ class Connection:
         fault = self.simulation.faults.take("oversize", name) if name else None
         if fault and "result" in reply:
             reply = {"result": "x" * fault.size}
+        text = json.dumps({"jsonrpc": "2.0", "id": number, **reply})
         if name and self.simulation.faults.take("garbage", name):
-            self._stream.send_text("<html>")
-            return
-        self._stream.send_text(json.dumps({"jsonrpc": "2.0", "id": number, **reply}))
+            text = "<html>"
+        if name and (fault := self.simulation.faults.take("pieces", name)):
+            self._stream.send_pieces(text, fault.size)
+        else:
+            self._stream.send_text(text)
 
 
 class Simulation:
@@ -214,6 +221,8 @@ class Simulation:
         self.connections: list[Connection] = []
         #: How many websockets there have been, and how many logins were tried.
         self.opened = self.logins = 0
+        #: The most calls that were under way at once on one connection.
+        self.most_pending = 0
         #: Every request: its method and its arguments.
         self.seen: list[tuple[str, Any]] = []
         #: Methods that were asked for and that the simulation does not have.
@@ -409,10 +418,12 @@ class Simulation:
             arguments = method.arguments(params, self.state.dialect.release)
             faults, name = self.faults, method.name
             if faults.take("drop_job", name):
+                job.answered.wait(5)
                 self.drop_all()
             if fault := faults.take("slow_job", name):
                 fault.release.wait(fault.seconds)
             if faults.take("vanish", name):
+                job.answered.wait(5)
                 self.restart()
                 raise Refused("the middleware was restarted")
             if fault := faults.take("fail_job", name):
