@@ -377,7 +377,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
 
 def ssh_variables(record: Mapping[str, Any]) -> Record:
     """Return what Ansible's own connection needs for a sandbox that is reached over SSH; one that does not run has no address."""
-    variables: Record = {"ansible_connection": "ansible.builtin.ssh"}
+    variables: Record = {"ansible_connection": "ssh"}
     ssh = record["ssh"]
     if ssh:
         variables |= {

@@ -215,7 +215,7 @@ class TrueNasBackend(Lacking):
         if entry is None and state is None:
             raise NotFound(f"{name} is not there", 404)
         if entry is not None:
-            if str(entry["status"]) != "STOPPED":
+            if _runs(entry):
                 # the server would switch it off by itself
                 raise OperationFailed(f"{name} is {str(entry['status']).lower()}: only a stopped instance is deleted")
             self._check_owned(name, entry, state)
@@ -275,7 +275,7 @@ class TrueNasBackend(Lacking):
         name = instance.name
         entry = self._there(name)
         self._rpc.check_permitted([self._snapshots.method("rollback")], Deadline(_SECONDS))
-        if str(entry["status"]) != "STOPPED":
+        if _runs(entry):
             raise OperationFailed(f"{name} is {str(entry['status']).lower()}: only a stopped one is restored")
         if self._snapshots.get(self._dataset(entry), wire.CHECKPOINT + label) is None:
             raise NotFound(f"{name} has no checkpoint {label}", 404)
@@ -582,7 +582,7 @@ class TrueNasBackend(Lacking):
         state = self._states.get(name)
         entry = self._entry(name)
         if entry is not None and wire.is_ours(entry, state):
-            if str(entry["status"]) != "STOPPED":
+            if _runs(entry):
                 self.set_power(name, "stop", deadline, force=True)
             self._delete(name, deadline)
         if state is not None:
@@ -696,6 +696,11 @@ def _disk(label: str, keys: Mapping[str, str]) -> dict[str, dict[str, str]]:
 
 def _kept(state: State, without: set[str]) -> dict[str, Mapping[str, str]]:
     return {label: keys for label, keys in state.disks.items() if label not in without}
+
+
+def _runs(entry: Record) -> bool:
+    """Say whether anything of an instance may run; one without its dataset is in error, and does not."""
+    return str(entry["status"]) not in ("STOPPED", "ERROR")
 
 
 def _whole(deadline: Deadline) -> int:

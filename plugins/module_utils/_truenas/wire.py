@@ -162,11 +162,14 @@ def instance_from_wire(entry: Record, state: State | None, key_file: str) -> Ins
     addresses = addresses_from_wire(entry, nic_name)
     ours = state if is_ours(entry, state) else None
     image = entry.get("image") or {}
-    server_name = str(entry["name"])
+    server_name, status = str(entry["name"]), str(entry["status"]).lower()
+    if status == "error" and ours and KEY_UNFINISHED in ours.keys:
+        # a clone that was broken off before it had its disk
+        status = STOPPED
     return Instance(
         name=names.bare(server_name),
         server_name=server_name,
-        status=str(entry["status"]).lower(),
+        status=status,
         kind=ours.keys.get(KEY_KIND) if ours else None,
         keys=ours.keys if ours else {},
         limits=Limits(cpu=_number(entry.get("cpu")), memory=entry.get("memory") or None),

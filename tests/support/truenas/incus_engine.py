@@ -88,7 +88,8 @@ class IncusEngine(Engine):
                 body = {"action": "stop", "force": True, "timeout": 30}
                 client.run("PUT", f"{path}/state", body, Deadline(SECONDS), "stop")
             client.run("DELETE", path, None, Deadline(SECONDS), "delete")
-        self._whole.request("DELETE", f"/1.0/projects/{project}")
+        # a connection of its own: that of the beginning may have been idle for too long
+        Client(DirectTransport(endpoint_from({}))).request("DELETE", f"/1.0/projects/{project}")
 
     def close(self) -> None:
         if self._owns:
