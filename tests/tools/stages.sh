@@ -30,7 +30,7 @@ stage_lint() {
   PATH="$venv/bin:$PATH"
   ruff check .
   ruff format --check .
-  codespell --skip .git,.cache,COPYING,LICENSES --ignore-words-list iif .
+  codespell --skip .git,.cache,COPYING,LICENSES --ignore-words-list iif,nin,rin .
   yamllint --strict .
   shellcheck run .ci/run tests/tools/*.sh
   ansible-lint

@@ -297,6 +297,8 @@ class Rpc:
         self._version = ""
         self._methods: dict[str, frozenset[str]] = {}
         self._logins: deque[float] = deque(maxlen=self._pace.logins)
+        self._session: _Session | None = None
+        self._process = 0
         self._begin()
 
     @property
@@ -487,7 +489,7 @@ class Rpc:
         """Start without a connection: that of another process, and its locks, are not ours."""
         self._lock = threading.Lock()
         self._calls = threading.BoundedSemaphore(self._pace.calls)
-        self._session: _Session | None = None
+        self._session = None
         self._process = os.getpid()
 
     def _connected(self, deadline: Deadline) -> _Session:

@@ -42,9 +42,9 @@ class Link:
     OpenSSL's connections are not for two threads at once, so each use of it is brief and under one lock; waiting is not.
     """
 
-    def __init__(self, connection: websocket.WebSocket, url: str, most: int) -> None:
+    def __init__(self, connection: websocket.WebSocket, stream: socket.socket, url: str, most: int) -> None:
         self._connection = connection
-        self._stream: socket.socket = connection.sock
+        self._stream = stream
         self._url = url
         self._most = most
         self._use = threading.Lock()
@@ -63,7 +63,7 @@ class Link:
             unbounded()
             self._bound(frames.length or 0)
 
-        frames.recv_length = bounded
+        frames.recv_length = bounded  # type: ignore[method-assign]
 
     def _bound(self, more: int) -> None:
         if self._size + more > self._most:
@@ -108,12 +108,13 @@ class Link:
             return None
         self.heard += 1
         code = library.ABNF
+        data = frame.data.encode() if isinstance(frame.data, str) else frame.data
         if frame.opcode in (code.OPCODE_TEXT, code.OPCODE_CONT):
-            return self._assembled(frame)
+            return self._assembled(data, bool(frame.fin))
         if frame.opcode == code.OPCODE_PING:
-            self._guarded(lambda: self._connection.pong(frame.data))
+            self._guarded(lambda: self._connection.pong(data))
         elif frame.opcode == code.OPCODE_CLOSE:
-            raise ConnectionFailed(f"{self._url} closed the connection{_why(frame.data)}")
+            raise ConnectionFailed(f"{self._url} closed the connection{_why(data)}")
         return None
 
     def _frame(self) -> websocket.ABNF | None:
@@ -125,10 +126,10 @@ class Link:
             except (ssl.SSLWantReadError, BlockingIOError):
                 return None
 
-    def _assembled(self, frame: websocket.ABNF) -> bytes | None:
-        self._parts.append(frame.data)
-        self._size += len(frame.data)
-        if not frame.fin:
+    def _assembled(self, data: bytes, last: bool) -> bytes | None:
+        self._parts.append(data)
+        self._size += len(data)
+        if not last:
             return None
         message, self._parts, self._size = b"".join(self._parts), [], 0
         return message
@@ -188,7 +189,7 @@ class Transport:
         except OSError as exc:
             stream.close()
             raise self._explained(exc) from exc
-        return Link(connection, endpoint.url, self._most)
+        return Link(connection, stream, endpoint.url, self._most)
 
     def download(self, target: str, most: int, seconds: float) -> bytes:
         """Return what the server hands out at a path with its query; ConnectionFailed for more than C(most) bytes."""
