@@ -28,6 +28,7 @@ from floor import Floor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import truenas
 from support.fleet import Fleet, remove_left
 from support.internet import GOOD, RESOLVER, internet
 
@@ -39,7 +40,7 @@ PROJECT = f"pxbench-{secrets.token_hex(3)}"
 #: is measured next.
 SETTLE_SECONDS = 20
 MEMORY_MIB = 200
-PARTS = ("clones", "many", "connection", "provision", "egress", "bases")
+PARTS = ("clones", "many", "connection", "provision", "egress", "bases", "truenas")
 ALLOWED = ["good.example.test"]
 INSIDE = ["incus", "exec", "--project", PROJECT, "local:px-one", "--", "python3", "-c"]
 #: Prints when it read the last byte.
@@ -404,6 +405,12 @@ class Bench:
             self.traffic()
             self.play.run([instance_task(["one", "two"], state="absent")])
 
+    def truenas(self) -> None:
+        """Measure what our client adds to a call, over a simulated TrueNAS."""
+        for name, (ours, bare) in truenas.measure().items():
+            say(f"{name}: ours {ours:.2f}, bare {bare:.2f}")
+            self.add(name, ours, "a bare websocket", bare, 1.5)
+
     def told(self, what: str, times: dict[str, list[float]]) -> None:
         """Print figures side by side."""
         for side, values in times.items():
@@ -528,7 +535,8 @@ def main() -> None:
     try:
         with tempfile.TemporaryDirectory() as folder:
             bench = Bench(Play(Path(folder)), arguments.runs)
-            bench.prepare()
+            if set(parts) != {"truenas"}:
+                bench.prepare()
             for part in parts:
                 getattr(bench, part)()
     finally:

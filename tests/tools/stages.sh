@@ -6,7 +6,7 @@
 
 # In an order that lets those that compute run beside those that wait for guests.
 STAGES=(sanity-oldest incus lint live sanity-newest unit units-oldest docs package units-newest
-  live-egress story-provision story-lifecycle story-checkpoint story-connection story-inventory story-bases story-fleet story-egress verify)
+  live-egress story-provision story-lifecycle story-checkpoint story-connection story-inventory story-bases story-fleet story-truenas story-egress verify)
 
 # How many stages may still run when one begins: the first on the real Incus needs what was set up before, and attacks need a quiet
 # machine. The longest comes first of those that may have company.
@@ -31,7 +31,7 @@ stage_lint() {
   PATH="$venv/bin:$PATH"
   ruff check .
   ruff format --check .
-  codespell --skip .git,.cache,COPYING,LICENSES --ignore-words-list iif .
+  codespell --skip .git,.cache,COPYING,LICENSES --ignore-words-list iif,nin,rin .
   yamllint --strict .
   shellcheck run .ci/run tests/tools/*.sh
   ansible-lint

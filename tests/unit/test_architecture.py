@@ -29,14 +29,40 @@ LAYERS = (
     ("module_utils/_backend/base.py", ("module_utils._core.",)),
     (
         "module_utils/_backend/select.py",
-        ("module_utils._core.", "module_utils._backend.", "module_utils._incus.backend"),
+        (
+            "module_utils._core.",
+            "module_utils._backend.",
+            "module_utils._incus.backend",
+            "module_utils._truenas.backend",
+        ),
     ),
     ("module_utils/_incus/wire.py", ("module_utils._core.", "module_utils._incus.hardening")),
     ("module_utils/_incus/endpoint.py", ("module_utils._core.",)),
     ("module_utils/_incus/transport.py", ("module_utils._core.errors", "module_utils._incus.endpoint")),
     (
         "module_utils/_incus/",
-        ("module_utils._core.", "module_utils._incus.", "module_utils._incus", "module_utils._backend.base"),
+        (
+            "module_utils._core.",
+            "module_utils._core",
+            "module_utils._incus.",
+            "module_utils._incus",
+            "module_utils._backend.base",
+        ),
+    ),
+    ("module_utils/_truenas/endpoint.py", ("module_utils._core.errors",)),
+    ("module_utils/_truenas/transport.py", ("module_utils._core.errors", "module_utils._truenas.endpoint")),
+    ("module_utils/_truenas/failure.py", ("module_utils._core.errors", "module_utils._truenas.endpoint")),
+    ("module_utils/_truenas/rpc.py", ("module_utils._core.", "module_utils._truenas.")),
+    ("module_utils/_truenas/wire.py", ("module_utils._core.",)),
+    (
+        "module_utils/_truenas/",
+        (
+            "module_utils._core.",
+            "module_utils._core",
+            "module_utils._truenas.",
+            "module_utils._truenas",
+            "module_utils._backend.base",
+        ),
     ),
     (
         "module_utils/_resource/",
@@ -63,8 +89,12 @@ LIBRARIES = {
     "pylxd": {"module_utils/_incus/transport.py"},
     "requests": {"module_utils/_incus/transport.py"},
     "urllib3": {"module_utils/_incus/transport.py"},
-    "websocket": {"module_utils/_incus/transport.py", "module_utils/_incus/execution.py"},
-    "cryptography": {"module_utils/_incus/identity.py"},
+    "websocket": {
+        "module_utils/_incus/transport.py",
+        "module_utils/_incus/execution.py",
+        "module_utils/_truenas/transport.py",
+    },
+    "cryptography": {"module_utils/_core/identity.py"},
     "jmespath": {"module_utils/_glue/query.py"},
 }
 

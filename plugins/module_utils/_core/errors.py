@@ -43,6 +43,10 @@ class AuthenticationFailed(ConnectionFailed):
     """The server answered, and does not trust us."""
 
 
+class OutcomeUnknown(PixelsError):
+    """A change was asked for and its answer never came: it may have been made, and is not asked for again."""
+
+
 class DeadlineExceeded(PixelsError):
     """The time given was over before the work was."""
 
