@@ -21,6 +21,7 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import 
     InstanceChange,
 )
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.plan import Phase, Step
+from ansible_collections.pixels.sandbox.plugins.module_utils._core.possible import check_option
 from ansible_collections.pixels.sandbox.plugins.module_utils._resource import power
 from ansible_collections.pixels.sandbox.plugins.module_utils._resource.base import published_build
 from ansible_collections.pixels.sandbox.plugins.module_utils._resource.egress import policy_of
@@ -37,6 +38,7 @@ def recreation(
 
     start starts it again. Raises ConfigError for one that comes from no base, that runs and is not forced, or whose policy is on its disk.
     """
+    check_option(backend.features, "base")
     name, base = found.name, found.keys.get(KEY_BASE)
     if not base:
         raise ConfigError(f"{name} does not come from a base, so there is nothing to recreate it from")

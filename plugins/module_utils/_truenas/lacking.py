@@ -17,6 +17,7 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import 
     GatewaySpec,
     GatewayState,
     Instance,
+    Offer,
     Refusal,
 )
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.policy import Rules
@@ -33,6 +34,14 @@ class Lacking(Backend):
     def rename_instance(self, name: str, new_name: str, deadline: Deadline) -> None:
         """TrueNAS renames nothing."""
         raise Unsupported("TrueNAS cannot rename an instance")
+
+    def offer_instance(self, name: str) -> Offer:
+        """TrueNAS lets no other server copy its instances."""
+        raise Unsupported("TrueNAS cannot give an instance to another server")
+
+    def refill_instance(self, name: str, source: str, deadline: Deadline) -> None:
+        """TrueNAS copies no disk into an instance that is there."""
+        raise Unsupported("TrueNAS cannot give an instance the disk of another one")
 
     def gateway_state(self) -> GatewayState | None:
         """There is no gateway."""
@@ -54,7 +63,7 @@ class Lacking(Backend):
         """There is no gateway."""
         raise Unsupported(NO_GATEWAY)
 
-    def make_wire(self, name: str, deadline: Deadline) -> str:
+    def make_wire(self, name: str, deadline: Deadline, now: str | None = None) -> str:
         """There is no gateway."""
         raise Unsupported(NO_GATEWAY)
 
