@@ -89,6 +89,21 @@ def test_a_body_goes_to_a_file_only_when_it_is_what_was_asked_for(transport: Tra
     assert target.getvalue() == b""
 
 
+def test_a_file_that_breaks_off_is_never_taken_for_whole(transport: Transport, server: LocalServer) -> None:
+    content = os.urandom(3_000_000)
+    server.answer = lambda *_args: (200, content)
+    server.breaks_off = 1
+    with pytest.raises(ConnectionFailed):
+        transport.request("GET", "/x", into=io.BytesIO())
+    # on a connection that was used before it is asked for again, from its beginning
+    transport.request("GET", "/x", into=io.BytesIO())
+    server.breaks_off = 1
+    target = io.BytesIO(b"before")
+    target.seek(6)
+    transport.request("GET", "/x", into=target)
+    assert target.getvalue() == b"before" + content
+
+
 def test_a_redirect_is_not_followed(transport: Transport, server: LocalServer) -> None:
     server.answer = lambda *_args: (302, b"{}")
     assert transport.request("GET", "/x").status == 302
