@@ -205,6 +205,10 @@ class DirectTransport(Transport):
         begin = into.tell() if into else 0
         try:
             return self._exchange(kept, method, target, data, headers, timeout, into)
+        except PixelsError:
+            # whoever takes the answer has had enough, and the rest of it is still on its way
+            self._drop()
+            raise
         except (http.client.HTTPException, OSError) as exc:
             self._drop()
             # The server may close a kept connection at any time; only what changes nothing is sent twice.
