@@ -105,10 +105,11 @@ def test_a_living_lxcfs_keeps_its_mount(lxcfs: tuple[Path, subprocess.Popen[byte
 
 
 @pytest.fixture(scope="module")
-def machine(backend: IncusBackend) -> str:
+def machine(backend: IncusBackend) -> Iterator[str]:
     """Return the name of a sandbox that has systemd, and no Incus yet."""
     live.make(backend, "machine", nesting=True, wait_for="ready")
-    return "machine"
+    yield "machine"
+    live.ensure(backend, "machine", state="absent")
 
 
 def prepare(folder: Path, project: str, name: str, *options: str, **variables: Any) -> subprocess.CompletedProcess[str]:

@@ -714,7 +714,10 @@ class FakeIncus:
         }
         if found.type == "directory":
             answer = _sync(disk.names(path))
-            return Response(200, {**answer.headers, **headers}, b"" if asked.method == "HEAD" else answer.content)
+            if asked.into is not None:
+                asked.into.write(answer.content)
+            keeps = asked.into is None and asked.method != "HEAD"
+            return Response(200, {**answer.headers, **headers}, answer.content if keeps else b"")
         if asked.into is not None and asked.method == "GET":
             asked.into.write(found.content)
             return Response(200, headers)

@@ -171,7 +171,11 @@ def make(there: IncusBackend, name: str | list[str], **options: Any) -> None:
 
 
 def play(
-    folder: Path, plays: list[dict[str, Any]], hosts: Mapping[str, Mapping[str, Any]], *options: str
+    folder: Path,
+    plays: list[dict[str, Any]],
+    hosts: Mapping[str, Mapping[str, Any]],
+    *options: str,
+    seconds: float = 300,
 ) -> subprocess.CompletedProcess[str]:
     """Run plays with ansible-playbook over hosts with these variables."""
     book, inventory = folder / "play.yml", folder / "hosts.json"
@@ -192,5 +196,5 @@ def play(
         check=False,
         stdin=subprocess.DEVNULL,
         env=environment,
-        timeout=300,
+        timeout=seconds,
     )

@@ -39,6 +39,11 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self.send_response(status)
         self.send_header("Content-Length", str(len(content)))
+        if self.server.breaks_off:
+            # it goes away in the middle of this answer
+            self.server.breaks_off -= 1
+            content = content[: len(content) // 2]
+            self.close_connection = True
         self.send_header("ETag", '"tag"')
         self.end_headers()
         self.wfile.write(content)
@@ -76,6 +81,8 @@ class LocalServer(ThreadingMixIn, BaseServer):
     answer: Answer
     #: Close each connection after its answer, without having said so.
     closes = False
+    #: How many of the next answers end in the middle.
+    breaks_off = 0
 
     def prepare(self, answer: Answer) -> None:
         """Set how requests are answered."""

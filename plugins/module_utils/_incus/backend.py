@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -351,14 +350,13 @@ class IncusBackend(Backend):
         """Return an account of the guest; ConfigError when there is none of that name."""
         if user in ("root", "0"):
             return accounts.ROOT
-        passwd = io.BytesIO()
         try:
-            self.read_file(name, accounts.PASSWD, passwd)
+            passwd = files.small_file(self._client, names.server_name(name), accounts.PASSWD)
         except NotFound as exc:
             if self._client.find(self._path(name)) is None:
                 raise
             raise ConfigError(f"user {user!r}: {name} has no {accounts.PASSWD}") from exc
-        account = accounts.find_account(passwd.getvalue().decode("utf-8", "replace"), user)
+        account = accounts.find_account(passwd.decode("utf-8", "replace"), user)
         if account is None:
             raise ConfigError(f"user {user!r} does not exist in {name}")
         return account

@@ -6,12 +6,16 @@
 from __future__ import annotations
 
 import io
-from typing import IO, BinaryIO
+import json
+from typing import IO, Any, BinaryIO
 
-from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import NotFound
+from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import NotFound, OperationFailed
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import FileInfo
 from ansible_collections.pixels.sandbox.plugins.module_utils._incus.client import Client
 from ansible_collections.pixels.sandbox.plugins.module_utils._incus.wire import file_from_wire
+
+#: More than any list of accounts or folder of keys that is one.
+_SMALL_BYTES = 1 << 20
 
 
 def _path(server_name: str) -> str:
@@ -24,6 +28,22 @@ def read_file(client: Client, server_name: str, path: str, target: BinaryIO) -> 
     return file_from_wire(response.headers)
 
 
+class _Small(io.BytesIO):
+    """Takes a small file, and no more: it is the guest that says how much there is."""
+
+    def write(self, data: Any) -> int:
+        if self.tell() + len(data) > _SMALL_BYTES:
+            raise OperationFailed(f"the guest sends more than {_SMALL_BYTES} bytes")
+        return super().write(data)
+
+
+def small_file(client: Client, server_name: str, path: str) -> bytes:
+    """Return what is in a file of the guest; OperationFailed for one that is not as small as such a file is, NotFound."""
+    target = _Small()
+    read_file(client, server_name, path, target)
+    return target.getvalue()
+
+
 def has_file(client: Client, server_name: str, path: str) -> bool:
     """Say whether there is a file, folder or link at the path."""
     response = client.transport.request("HEAD", _path(server_name), params={"path": path})
@@ -31,19 +51,18 @@ def has_file(client: Client, server_name: str, path: str) -> bool:
         return False
     if response.status >= 400:
         # a HEAD has no body that would say why
-        client.request("GET", _path(server_name), params={"path": path}, into=io.BytesIO())
+        client.request("GET", _path(server_name), params={"path": path}, into=_Small())
     return True
 
 
 def list_folder(client: Client, server_name: str, path: str) -> tuple[str, ...]:
     """Return the names in a folder, none where there is no such folder."""
+    target = _Small()
     try:
-        response = client.request("GET", _path(server_name), params={"path": path})
+        info = read_file(client, server_name, path, target)
     except NotFound:
         return ()
-    if file_from_wire(response.headers).type != "directory":
-        return ()
-    return tuple(response.json()["metadata"] or ())
+    return tuple(json.loads(target.getvalue())["metadata"] or ()) if info.type == "directory" else ()
 
 
 def write_file(

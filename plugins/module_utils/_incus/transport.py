@@ -202,12 +202,21 @@ class DirectTransport(Transport):
         reused = kept is not None and self._local.pid == os.getpid()
         if kept is None or not reused:
             kept = self._open(timeout)
+        begin = into.tell() if into else 0
         try:
             return self._exchange(kept, method, target, data, headers, timeout, into)
+        except PixelsError:
+            # whoever takes the answer has had enough, and the rest of it is still on its way
+            self._drop()
+            raise
         except (http.client.HTTPException, OSError) as exc:
             self._drop()
             # The server may close a kept connection at any time; only what changes nothing is sent twice.
             if reused and method == "GET" and not isinstance(exc, TimeoutError):
+                if into:
+                    # of an answer that broke off there may be a part
+                    into.seek(begin)
+                    into.truncate()
                 return self._send(method, target, data, headers, timeout, into)
             raise self._explained(exc) from exc
 
@@ -242,6 +251,9 @@ class DirectTransport(Transport):
         if into is not None and answer.status == 200:
             while chunk := answer.read(CHUNK):
                 into.write(chunk)
+            if answer.length:
+                # to the library an answer that breaks off is one that has ended
+                raise http.client.IncompleteRead(b"", answer.length)
             content = b""
         else:
             content = answer.read()

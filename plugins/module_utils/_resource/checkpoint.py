@@ -195,7 +195,7 @@ class _Planner:
             steps.append(Step(f"{verb} checkpoint {self.label} of {self.name}", lambda: self._protect(protected)))
         self.removed = self._surplus(protected)
         for label in self.removed:
-            steps.append(self._delete_step(label))
+            steps.append(self._delete_step(label, spared=True))
         before["others"] = sorted(set(self.there) - {self.label})
         after["others"] = sorted(set(self.there) - {self.label, *self.removed})
         seen = checkpoint_record(found) if found else {}
@@ -292,8 +292,16 @@ class _Planner:
         before = {"label": found.label, "protected": found.protected, "expires_at": time_text(found.expires_at)}
         return Plan(self.name, before, {}, tuple(steps), seen={"label": self.label, "removed": self.removed})
 
-    def _delete_step(self, label: str) -> Step:
-        return Step(f"delete checkpoint {label} of {self.name}", lambda: self._delete(label))
+    def _delete_step(self, label: str, spared: bool = False) -> Step:
+        delete = self._delete_unless_protected if spared else self._delete
+        return Step(f"delete checkpoint {label} of {self.name}", lambda: delete(label))
+
+    def _delete_unless_protected(self, label: str) -> None:
+        """Delete what is too many, but for what somebody has protected since it was counted."""
+        if label in _marks(owned(self.backend, self.name)):
+            self.removed = [other for other in self.removed if other != label]
+        else:
+            self._delete(label)
 
     def _delete(self, label: str) -> None:
         try:

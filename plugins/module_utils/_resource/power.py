@@ -67,7 +67,7 @@ def await_address(
 
 def await_ready(backend: Backend, name: str, deadline: Deadline) -> None:
     """Wait until a running guest has finished its start."""
-    result = backend.execute(name, ExecRequest(("/bin/sh", "-c", BOOTED), cwd="/"), deadline)
+    result = backend.execute(name, ExecRequest(("/bin/sh", "-c", BOOTED), cwd="/", output_limit=100), deadline)
     state = result.stdout.decode("utf-8", "replace").strip()
     if result.timed_out:
         raise DeadlineExceeded(f"{name} has not finished its start after {deadline.seconds:g} s")

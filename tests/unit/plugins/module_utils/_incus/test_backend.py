@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -36,6 +36,7 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import 
     Mount,
 )
 from ansible_collections.pixels.sandbox.plugins.module_utils._incus.backend import IncusBackend, incus_backend
+from support.fake_guest import FakeFile
 from support.fake_incus import FakeIncus, Refused, Seen
 
 MARK = "2026-01-01T00:00:00Z/0123456789abcdef"
@@ -103,6 +104,23 @@ def test_a_clone_whose_identity_cannot_be_written_is_removed(server: FakeIncus, 
     server.before = refuse
     with pytest.raises(ApiError):
         make(backend, name="twin", origin=CloneSource("source"))
+    assert list(server.instances) == [("default", "px-source")]
+
+
+@pytest.mark.parametrize(
+    ("path", "look"),
+    [
+        ("/etc/passwd", lambda backend: backend.account("source", "pixel")),
+        ("/etc/ssh", lambda backend: make(backend, name="twin", origin=CloneSource("source"))),
+    ],
+)
+def test_what_a_guest_has_in_place_of_a_small_file_does_not_fill_the_memory(
+    server: FakeIncus, backend: IncusBackend, path: str, look: Callable[[IncusBackend], object]
+) -> None:
+    make(backend, name="source")
+    server.instance("px-source").disk.files[path] = FakeFile(b"x" * (1 << 20) + b"y")
+    with pytest.raises(OperationFailed, match="more than 1048576 bytes"):
+        look(backend)
     assert list(server.instances) == [("default", "px-source")]
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import ConnectionFailed
+from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import ConnectionFailed, OperationFailed
 from ansible_collections.pixels.sandbox.plugins.module_utils._incus.endpoint import Endpoint, endpoint_from
 from ansible_collections.pixels.sandbox.plugins.module_utils._incus.transport import (
     DirectTransport,
@@ -21,7 +21,7 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._incus.transport im
     Transport,
 )
 from support.certificates import Authority, KeyPair
-from support.local_server import LocalServer, behind_tls, on_socket
+from support.local_server import LocalServer, behind_tls, hello, on_socket
 
 KINDS = [DirectTransport, PylxdTransport]
 
@@ -87,6 +87,36 @@ def test_a_body_goes_to_a_file_only_when_it_is_what_was_asked_for(transport: Tra
     target = io.BytesIO()
     assert transport.request("GET", "/x", into=target).json() == {"error": "no"}
     assert target.getvalue() == b""
+
+
+def test_a_file_that_breaks_off_is_never_taken_for_whole(transport: Transport, server: LocalServer) -> None:
+    content = os.urandom(3_000_000)
+    server.answer = lambda *_args: (200, content)
+    server.breaks_off = 1
+    with pytest.raises(ConnectionFailed):
+        transport.request("GET", "/x", into=io.BytesIO())
+    # on a connection that was used before it is asked for again, from its beginning
+    transport.request("GET", "/x", into=io.BytesIO())
+    server.breaks_off = 1
+    target = io.BytesIO(b"before")
+    target.seek(6)
+    transport.request("GET", "/x", into=target)
+    assert target.getvalue() == b"before" + content
+
+
+def test_an_answer_that_nobody_takes_any_more_leaves_nothing_on_the_way(
+    transport: Transport, server: LocalServer
+) -> None:
+    class Full(io.BytesIO):
+        def write(self, data: object) -> int:
+            raise OperationFailed("enough")
+
+    server.answer = lambda *_args: (200, os.urandom(3_000_000))
+    with pytest.raises(OperationFailed):
+        transport.request("GET", "/x", into=Full())
+    server.answer = hello
+    assert transport.request("GET", "/y").json()["target"] == "/y?project=mine"
+    assert server.connections == 2
 
 
 def test_a_redirect_is_not_followed(transport: Transport, server: LocalServer) -> None:

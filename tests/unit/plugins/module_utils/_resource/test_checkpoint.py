@@ -400,6 +400,15 @@ def test_keep_neither_counts_nor_removes_protected_ones() -> None:
     assert server.labels() == ["n-1", "n-3", "n-4"]
 
 
+def test_keep_spares_what_is_protected_between_the_count_and_the_removal(server: Server) -> None:
+    server.has("n-1", "n-2", "n-3")
+    work = work_for(server, label="n-4", keep=2)
+    server.instances["box"] = sandbox(protected="n-1")
+    assert apply(work) == {}
+    assert server.labels() == ["n-1", "n-3", "n-4"]
+    assert work.observe()["box"]["removed"] == ["n-2"]
+
+
 def test_keep_does_not_count_the_new_one_when_it_is_protected(server: Server) -> None:
     server.has("n-1", "n-2")
     run(server, label="n-3", keep=2, protected=True)
