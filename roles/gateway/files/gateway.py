@@ -178,9 +178,9 @@ def store(files: Mapping[str, str], before: Legs, after: Legs) -> set[str]:
     for name in after:
         if after[name] != before.get(name):
             write(LEGS / f"{name}.json", json.dumps(after[name], sort_keys=True))
-    for path in LEGS.glob("pxe-*.json"):
-        if path.stem not in after:
-            path.unlink()
+    for file in LEGS.glob("pxe-*.json"):
+        if file.stem not in after:
+            file.unlink()
     changed = {path for path, text in files.items() if read(Path(path)) != text}
     for path in changed:
         write(Path(path), files[path])
