@@ -20,6 +20,8 @@ WIRE = re.compile(r"pxe-[0-9a-f]{4,8}")
 _NOTHING = {"type": "none"}
 #: Devices that carry nothing out of a guest.
 _HARMLESS = ("none", "tpm")
+#: What the server takes for a truth.
+_TRUE = ("true", "1", "yes", "on")
 #: Folders of a server in which sockets, devices and settings of its own are: who has one of them can ask the server for anything.
 _OF_SYSTEM = (
     *("/bin", "/boot", "/dev", "/etc", "/lib", "/proc", "/run", "/sbin", "/sys", "/usr", "/opt/incus", "/var/run"),
@@ -75,7 +77,7 @@ def ways_out(wire: str | None, config: Mapping[str, str], devices: Mapping[str, 
     for key, value in sorted(config.items()):
         if key.startswith("raw.") and value and value != hardening.LEVELS["strict"].get(key):
             found.append(f"the key {key} can change what the guest may do")
-        elif key == "security.privileged" and value == "true":
+        elif key == "security.privileged" and value.lower() in _TRUE:
             found.append("it is privileged")
     return tuple(text for text in found if text)
 

@@ -54,7 +54,7 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._incus.client impor
 NETWORKS = "/1.0/networks"
 #: What the role gateway puts into the gateway.
 PROGRAM = "/usr/local/sbin/px-gateway"
-VERSION = 1
+VERSION = 2
 #: Keys of the gateway's instance, and of a wire's network.
 KEY_RANGE = wire.KEYS + "gateway.range"
 _LABELS = wire.KEYS + LABEL_PREFIX

@@ -26,7 +26,7 @@ from typing import Any, NoReturn
 
 import render
 
-VERSION = 1
+VERSION = 2
 SETTINGS = Path("/etc/pixels/gateway.json")
 LEGS = Path("/etc/pixels/legs")
 STATE = Path("/var/lib/pixels")

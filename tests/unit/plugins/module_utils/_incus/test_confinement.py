@@ -38,7 +38,7 @@ def test_a_confined_sandbox_has_no_way_out() -> None:
         ({}, {"gpu": {"type": "gpu"}}, "is a gpu"),
         ({"raw.lxc": "lxc.net.0.type = none"}, {}, "raw.lxc"),
         ({"raw.idmap": "both 0 0"}, {}, "raw.idmap"),
-        ({"security.privileged": "true"}, {}, "privileged"),
+        *(({"security.privileged": word}, {}, "privileged") for word in ("true", "1", "Yes", "on")),
     ],
 )
 def test_each_way_out_is_named(config: dict[str, str], devices: dict[str, dict[str, str]], words: str) -> None:
