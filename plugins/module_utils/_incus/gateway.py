@@ -16,6 +16,7 @@ import json
 import secrets
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from typing import Any
 from urllib.parse import unquote
@@ -107,11 +108,14 @@ class Gateway:
             return None
         if record["status"].lower() != RUNNING:
             return GatewayState(False, (f"the gateway is {record['status'].lower()}",))
-        try:
-            told = self._ask("status", Deadline(30))
-        except PixelsError as exc:
-            return GatewayState(False, (f"the gateway does not say what it enforces: {exc}",))
-        networks = {network["name"]: network for network in self._networks()}
+        with ThreadPoolExecutor(1) as pool:
+            # the server takes its time over its networks, and the gateway over its answer
+            listed = pool.submit(self._networks)
+            try:
+                told = self._ask("status", Deadline(30))
+            except PixelsError as exc:
+                return GatewayState(False, (f"the gateway does not say what it enforces: {exc}",))
+            networks = {network["name"]: network for network in listed.result()}
         legs = {}
         for name, entry in told["legs"].items():
             problems = list(entry["problems"])

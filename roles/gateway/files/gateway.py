@@ -197,11 +197,12 @@ def unit(name: str) -> str:
 
 def switch(changed: set[str], before: Legs, after: Legs) -> None:
     """Bring running services to their files: first what lets through, then what only says so."""
-    load_rules(after)
     wanted = generation_in(read(NGINX))
     # one that was broken off may have left the file, and a reload that was not taken an older one in force
     if str(NGINX) in changed or answered_generation() != wanted:
         run("nginx", "-q", "-s", "reload")
+    # while nginx makes its new workers
+    load_rules(after)
     wait_until(
         # in this order: an answer means that new workers are there, and then the old ones are counted
         lambda: answered_generation() == wanted and listening_workers() == WORKERS,
