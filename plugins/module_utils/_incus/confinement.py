@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
-import posixpath
 import re
 from collections.abc import Mapping
 
+from ansible_collections.pixels.sandbox.plugins.module_utils._core import paths
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import NO_WIRE
 from ansible_collections.pixels.sandbox.plugins.module_utils._incus import hardening
 from ansible_collections.pixels.sandbox.plugins.module_utils._incus import wire as codec
@@ -22,12 +22,6 @@ _NOTHING = {"type": "none"}
 _HARMLESS = ("none", "tpm")
 #: What the server takes for a truth.
 _TRUE = ("true", "1", "yes", "on")
-#: Folders of a server in which sockets, devices and settings of its own are: who has one of them can ask the server for anything.
-_OF_SYSTEM = (
-    *("/bin", "/boot", "/dev", "/etc", "/lib", "/proc", "/run", "/sbin", "/sys", "/usr", "/opt/incus", "/var/run"),
-    *(f"/var/{folder}/{daemon}" for folder in ("cache", "lib", "log") for daemon in ("incus", "lxc", "lxd", "docker")),
-    *(f"/var/lib/{name}" for name in ("containerd", "dbus", "systemd")),
-)
 
 
 def nic(wire: str) -> Device:
@@ -101,18 +95,6 @@ def _device_problem(name: str, device: Device) -> str:
         return "" if to_guest else f"the proxy {name} leads from the guest to the server's network"
     if kind == "disk":
         source = device.get("source", "a path")
-        ours = name.startswith(codec.MOUNT) and not _of_system(source)
+        ours = name.startswith(codec.MOUNT) and not paths.of_system(source)
         return "" if ours or "pool" in device else f"the device {name} brings {source} of the server into the guest"
     return f"the device {name} is a {kind}"
-
-
-def _of_system(source: str) -> bool:
-    """Say whether a path of the server is a folder of the system, lies in one, or has one in it; what is no path is too."""
-    if not source.startswith("/") or source.endswith((".sock", ".socket")):
-        return True
-    path = "/" + posixpath.normpath(source).strip("/")
-    return any(_within(path, folder) or _within(folder, path) for folder in _OF_SYSTEM)
-
-
-def _within(path: str, folder: str) -> bool:
-    return path == folder or path.startswith(folder.rstrip("/") + "/")
