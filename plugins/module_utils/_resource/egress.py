@@ -249,6 +249,8 @@ class Enforcer:
 
         ConfigError for one that would start beside its wire, or whose policy cannot be read.
         """
+        if not wanted.confined:
+            return
         found = owned(self.backend, name)
         check_start(found)
         if wanted.in_guest:
