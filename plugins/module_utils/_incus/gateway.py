@@ -113,9 +113,9 @@ class Gateway:
             listed = pool.submit(self._networks)
             try:
                 told = self._ask("status", Deadline(30))
+                networks = {network["name"]: network for network in listed.result()}
             except PixelsError as exc:
                 return GatewayState(False, (f"the gateway does not say what it enforces: {exc}",))
-            networks = {network["name"]: network for network in listed.result()}
         legs = {}
         for name, entry in told["legs"].items():
             problems = list(entry["problems"])
