@@ -52,6 +52,8 @@ options:
   deny:
     description:
       - What the sandbox may not reach although a preset or a wildcard has it, the whole list. Without ports, all ports.
+      - An address or network is denied inside of the networks that are allowed. The gateway judges a name and not the addresses that it has, so
+        it refuses a policy that denies an address to which only names could lead; O(enforcement=both) takes it.
     type: list
     elements: str
   presets:

@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
-import posixpath
 import re
 from collections.abc import Mapping
 
+from ansible_collections.pixels.sandbox.plugins.module_utils._core import paths
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import NO_WIRE
 from ansible_collections.pixels.sandbox.plugins.module_utils._incus import hardening
 from ansible_collections.pixels.sandbox.plugins.module_utils._incus import wire as codec
@@ -20,12 +20,8 @@ WIRE = re.compile(r"pxe-[0-9a-f]{4,8}")
 _NOTHING = {"type": "none"}
 #: Devices that carry nothing out of a guest.
 _HARMLESS = ("none", "tpm")
-#: Folders of a server in which sockets, devices and settings of its own are: who has one of them can ask the server for anything.
-_OF_SYSTEM = (
-    *("/bin", "/boot", "/dev", "/etc", "/lib", "/proc", "/run", "/sbin", "/sys", "/usr", "/opt/incus", "/var/run"),
-    *(f"/var/{folder}/{daemon}" for folder in ("cache", "lib", "log") for daemon in ("incus", "lxc", "lxd", "docker")),
-    *(f"/var/lib/{name}" for name in ("containerd", "dbus", "systemd")),
-)
+#: What the server takes for a truth.
+_TRUE = ("true", "1", "yes", "on")
 
 
 def nic(wire: str) -> Device:
@@ -75,7 +71,7 @@ def ways_out(wire: str | None, config: Mapping[str, str], devices: Mapping[str, 
     for key, value in sorted(config.items()):
         if key.startswith("raw.") and value and value != hardening.LEVELS["strict"].get(key):
             found.append(f"the key {key} can change what the guest may do")
-        elif key == "security.privileged" and value == "true":
+        elif key == "security.privileged" and value.lower() in _TRUE:
             found.append("it is privileged")
     return tuple(text for text in found if text)
 
@@ -99,18 +95,6 @@ def _device_problem(name: str, device: Device) -> str:
         return "" if to_guest else f"the proxy {name} leads from the guest to the server's network"
     if kind == "disk":
         source = device.get("source", "a path")
-        ours = name.startswith(codec.MOUNT) and not _of_system(source)
+        ours = name.startswith(codec.MOUNT) and not paths.of_system(source)
         return "" if ours or "pool" in device else f"the device {name} brings {source} of the server into the guest"
     return f"the device {name} is a {kind}"
-
-
-def _of_system(source: str) -> bool:
-    """Say whether a path of the server is a folder of the system, lies in one, or has one in it; what is no path is too."""
-    if not source.startswith("/") or source.endswith((".sock", ".socket")):
-        return True
-    path = "/" + posixpath.normpath(source).strip("/")
-    return any(_within(path, folder) or _within(folder, path) for folder in _OF_SYSTEM)
-
-
-def _within(path: str, folder: str) -> bool:
-    return path == folder or path.startswith(folder.rstrip("/") + "/")

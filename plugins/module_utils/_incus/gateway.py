@@ -16,6 +16,7 @@ import json
 import secrets
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from typing import Any
 from urllib.parse import unquote
@@ -54,7 +55,7 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._incus.client impor
 NETWORKS = "/1.0/networks"
 #: What the role gateway puts into the gateway.
 PROGRAM = "/usr/local/sbin/px-gateway"
-VERSION = 1
+VERSION = 2
 #: Keys of the gateway's instance, and of a wire's network.
 KEY_RANGE = wire.KEYS + "gateway.range"
 _LABELS = wire.KEYS + LABEL_PREFIX
@@ -107,11 +108,14 @@ class Gateway:
             return None
         if record["status"].lower() != RUNNING:
             return GatewayState(False, (f"the gateway is {record['status'].lower()}",))
-        try:
-            told = self._ask("status", Deadline(30))
-        except PixelsError as exc:
-            return GatewayState(False, (f"the gateway does not say what it enforces: {exc}",))
-        networks = {network["name"]: network for network in self._networks()}
+        with ThreadPoolExecutor(1) as pool:
+            # the server takes its time over its networks, and the gateway over its answer
+            listed = pool.submit(self._networks)
+            try:
+                told = self._ask("status", Deadline(30))
+                networks = {network["name"]: network for network in listed.result()}
+            except PixelsError as exc:
+                return GatewayState(False, (f"the gateway does not say what it enforces: {exc}",))
         legs = {}
         for name, entry in told["legs"].items():
             problems = list(entry["problems"])

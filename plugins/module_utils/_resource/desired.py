@@ -6,13 +6,12 @@
 from __future__ import annotations
 
 import ipaddress
-import posixpath
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.pixels.sandbox.plugins.module_utils._core import names, units
+from ansible_collections.pixels.sandbox.plugins.module_utils._core import names, paths, units
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import ConfigError
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import (
     BASE,
@@ -31,28 +30,6 @@ _PUBLISHED = re.compile(
     r"(?:(?P<address>[0-9.]+|\[[0-9a-fA-F:.]+\]):)?(?P<port>[0-9]{1,5}):(?P<guest>[0-9]{1,5})(?:/(?P<protocol>tcp|udp))?"
 )
 
-#: Folders of the server that no sandbox may see, nor anything below most of them.
-_SYSTEM_TREES = (
-    "/bin",
-    "/boot",
-    "/dev",
-    "/etc",
-    "/lib",
-    "/lib32",
-    "/lib64",
-    "/proc",
-    "/root",
-    "/run",
-    "/sbin",
-    "/sys",
-    "/usr",
-    "/var/cache",
-    "/var/lib",
-    "/var/log",
-    "/var/run",
-    "/var/spool",
-)
-_SYSTEM_FOLDERS = ("/", "/home", "/media", "/mnt", "/opt", "/srv", "/tmp", "/var")
 #: Places in the guest where a mount would replace the system.
 _GUEST_TREES = ("/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/run", "/sbin", "/sys", "/usr")
 _GUEST_FOLDERS = ("/", "/home", "/root", "/var")
@@ -183,14 +160,14 @@ def label_texts(given: Mapping[str, Any]) -> dict[str, str]:
 def _mounts(given: Sequence[Mapping[str, Any]]) -> tuple[Mount, ...]:
     mounts = tuple(
         Mount(
-            _path("mounts: source", entry["source"], _SYSTEM_FOLDERS, _SYSTEM_TREES),
-            _path("mounts: path", entry["path"], _GUEST_FOLDERS, _GUEST_TREES),
+            _path("mounts: source", entry["source"], paths.of_system),
+            _path("mounts: path", entry["path"], _of_guest),
             entry["readonly"],
         )
         for entry in given
     )
-    paths = [mount.path for mount in mounts]
-    twice = sorted({path for path in paths if paths.count(path) > 1})
+    places = [mount.path for mount in mounts]
+    twice = sorted({place for place in places if places.count(place) > 1})
     if twice:
         raise ConfigError(f"mounts: {', '.join(twice)} is the path of more than one")
     return mounts
@@ -220,12 +197,16 @@ def _published(text: str) -> Published:
     return Published(address, *ports, match["protocol"] or "tcp")
 
 
-def _path(option: str, text: str, folders: Sequence[str], trees: Sequence[str]) -> str:
+def _of_guest(path: str) -> bool:
+    return path in _GUEST_FOLDERS or paths.is_within(path, _GUEST_TREES)
+
+
+def _path(option: str, text: str, of_system: Callable[[str], bool]) -> str:
     """Return an absolute path without detours that is not one of the system's."""
     names.printable(option, text)
     if not text.startswith("/") or ".." in text.split("/"):
         raise ConfigError(f"{option} {text!r} is not an absolute path without '..'")
-    path = "/" + posixpath.normpath(text).strip("/")
-    if path in folders or any(path == tree or path.startswith(f"{tree}/") for tree in trees):
+    path = paths.normal(text)
+    if of_system(path):
         raise ConfigError(f"{option} {text!r} belongs to the system and is never mounted")
     return path

@@ -221,13 +221,21 @@ class Enforcer:
         if wire and wire != NO_WIRE:
             self.backend.drop_wire(name, wire, deadline)
 
-    def enforce(self, name: str, wanted: Policy, deadline: Deadline, before: Policy | None = None) -> None:
+    def enforce(
+        self,
+        name: str,
+        wanted: Policy,
+        deadline: Deadline,
+        before: Policy | None = None,
+        seen: Instance | None = None,
+    ) -> None:
         """Bring a policy into force and read it back; a sandbox for which that fails is left stopped.
 
-        before is what the sandbox was told last, where it may still enforce that itself.
+        before is what the sandbox was told last, where it may still enforce that itself. seen is the sandbox as it was read, where that was a
+        moment ago.
         """
         try:
-            self._enforce(name, wanted, deadline)
+            self._enforce(name, wanted, deadline, seen)
             if wanted.confined:
                 self._read_back(name, wanted, deadline)
             if before and before.in_guest and not wanted.in_guest:
@@ -244,6 +252,8 @@ class Enforcer:
 
         ConfigError for one that would start beside its wire, or whose policy cannot be read.
         """
+        if not wanted.confined:
+            return
         found = owned(self.backend, name)
         check_start(found)
         if wanted.in_guest:
@@ -263,9 +273,12 @@ class Enforcer:
                 raise OperationFailed(f"{name} is not confined: {'; '.join(wrong)}")
             deadline.pause(patience.slice(_POLL_SECONDS), f"read back the egress of {name}")
 
-    def _enforce(self, name: str, wanted: Policy, deadline: Deadline) -> None:
+    def _enforce(self, name: str, wanted: Policy, deadline: Deadline, seen: Instance | None) -> None:
         for _turn in range(_TRIES):
-            found = owned(self.backend, name)
+            if seen and (wanted.in_guest or seen.keys.get(KEY_EGRESS) == wanted.text):
+                # only where there is something to write does a change of somebody else come out
+                seen = None
+            found, seen = seen or owned(self.backend, name), None
             wire = found.wire
             made = None
             if wanted.in_guest:
@@ -397,7 +410,7 @@ def _plan(enforcer: Enforcer, found: Instance, wish: Wish, seconds: float) -> Pl
     before = policy_before(found, wish)
     after = wish.policy(before, enforcer.backend.features.enforcement)
     enforcer.check_possible(after, found)
-    steps = enforcement_steps(enforcer, found, before, after, Deadline(seconds))
+    steps = enforcement_steps(enforcer, found, before, after, Deadline(seconds), seen=found)
     seen = egress_record(
         found, enforcer.state if before.confined else None, enforcer.said(found) if before.in_guest else None
     )
@@ -407,15 +420,20 @@ def _plan(enforcer: Enforcer, found: Instance, wish: Wish, seconds: float) -> Pl
 
 
 def enforcement_steps(
-    enforcer: Enforcer, found: Instance, before: Policy, after: Policy, deadline: Deadline
+    enforcer: Enforcer,
+    found: Instance,
+    before: Policy,
+    after: Policy,
+    deadline: Deadline,
+    seen: Instance | None = None,
 ) -> list[Step]:
-    """Return the step that brings a policy into force, none where it is."""
+    """Return the step that brings a policy into force, none where it is; seen is the sandbox where no step comes before."""
     wrong = enforcer.drift(found, after)
     if before == after and not wrong:
         return []
     why = f" ({'; '.join(wrong)})" if before == after else ""
     summary = f"enforce egress {after.mode} on {found.name}{why}"
-    return [Step(summary, lambda: enforcer.enforce(found.name, after, deadline, before), Phase.CONFIGURE)]
+    return [Step(summary, lambda: enforcer.enforce(found.name, after, deadline, before, seen), Phase.CONFIGURE)]
 
 
 def egress_record(found: Instance, state: GatewayState | None, said: GuestState | None = None) -> dict[str, object]:

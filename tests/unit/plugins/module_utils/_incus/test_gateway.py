@@ -145,7 +145,7 @@ class Site:
             name: {"digest": RULES.digest, "subnet": leg["subnet"], "address": "a", "problems": []}
             for name, leg in self.legs.items()
         }
-        return ExecResult(0, json.dumps({"version": 1, "problems": [], "legs": legs}).encode())
+        return ExecResult(0, json.dumps({"version": 2, "problems": [], "legs": legs}).encode())
 
 
 def soon() -> Deadline:
@@ -436,7 +436,7 @@ def test_what_the_gateway_does_not_enforce_is_a_failure() -> None:
     for answer, words in (
         (ExecResult(127), "not finished"),
         (ExecResult(0, b"no json"), "JSON"),
-        (ExecResult(0, b'{"version": 2}'), "another version"),
+        (ExecResult(0, b'{"version": 1}'), "another version"),
         (
             ExecResult(0, json.dumps({"problems": ["p"], "legs": {wire: {"problems": ["q"]}}}).encode()),
             "p; pxe-0000: q",

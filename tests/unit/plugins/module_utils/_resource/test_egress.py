@@ -104,8 +104,8 @@ class Server:
         self.done.append(f"connect {wire}")
 
     def update_instance(self, instance: Instance, change: InstanceChange, _deadline: Deadline) -> None:
-        if self.conflicts:
-            self.conflicts -= 1
+        if self.conflicts or instance.revision != self.there[instance.name].revision:
+            self.conflicts = max(0, self.conflicts - 1)
             raise Conflict("stale", 412)
         keys = {key: value for key, value in {**instance.keys, **change.keys}.items() if value is not None}
         wire = instance.wire if change.wire is None else change.wire or None
@@ -313,3 +313,19 @@ def test_a_key_that_cannot_be_read_changes_nothing_until_a_mode_is_given() -> No
         planned(server, allow_add=["a.example.test"])
     assert not carried_out(server, mode="allowlist", allow=["a.example.test"])
     assert list_egress(cast(Backend, server), ["box"], False)[0]["verified"]
+
+
+def test_a_change_that_comes_between_look_and_write_is_not_lost() -> None:
+    server = Server(box(wanted=LIST, wire="pxe-box"))
+    server.legs["pxe-box"] = LIST.rules().digest
+    work = plan_egress(cast(Backend, server), {**OPTIONS, "name": ["box"], "allow_add": ["b.example.test"]})
+    server.there["box"] = replace(server.there["box"], wire="pxe-other", revision="2")
+    assert not apply(work)
+    assert server.there["box"].wire == "pxe-box"
+    assert list_egress(cast(Backend, server), ["box"], False)[0]["verified"]
+    # where there is nothing to write nothing would tell of it, so it is looked at again
+    server.legs["pxe-box"] = "other"
+    work = plan_egress(cast(Backend, server), {**OPTIONS, "name": ["box"]})
+    server.there["box"] = replace(server.there["box"], wire="pxe-other", revision="3")
+    assert not apply(work)
+    assert server.there["box"].wire == "pxe-box"
