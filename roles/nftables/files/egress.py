@@ -109,7 +109,15 @@ def parsed(text: str) -> Document:
 
 def seen() -> Seen:
     """Return what names have led to."""
-    return dict(json.loads(read(STATE / "addresses.json") or "{}"))
+    return dict(found) if isinstance(found := remembered("addresses.json"), dict) else {}
+
+
+def remembered(name: str) -> Any:
+    """Return what was written for the next time, None where that is nothing or cannot be read: rules never wait for it."""
+    try:
+        return json.loads(read(STATE / name) or "null")
+    except ValueError:
+        return None
 
 
 # -- what is loaded
@@ -363,8 +371,8 @@ def enabled(unit: str) -> bool:
 
 def collect() -> None:
     """Add what was refused since the last time to what is kept."""
-    path = STATE / "refused.json"
-    kept = {(entry["target"], entry["port"], entry["protocol"]): entry for entry in json.loads(read(path) or "[]")}
+    before = remembered("refused.json") or []
+    kept = {(entry["target"], entry["port"], entry["protocol"]): entry for entry in before}
     found = list(counted())
     for entry in found:
         there = kept.setdefault((entry["target"], entry["port"], entry["protocol"]), {**entry, "count": 0})
@@ -372,7 +380,7 @@ def collect() -> None:
         there["last"] = max(there["last"], entry["last"])
     if found:
         newest = sorted(kept.values(), key=lambda entry: entry["last"], reverse=True)[:MOST_REFUSALS]
-        write(path, json.dumps(newest))
+        write(STATE / "refused.json", json.dumps(newest))
 
 
 def counted() -> Iterator[dict[str, Any]]:
@@ -417,7 +425,7 @@ def main(arguments: Sequence[str]) -> None:
                     print(json.dumps(status()))
                 case ["refused"]:
                     collect()
-                    print(read(STATE / "refused.json") or "[]")
+                    print(json.dumps(remembered("refused.json") or []))
                 case ["refresh"]:
                     document = stored()
                     if document is not None and not refresh(document):

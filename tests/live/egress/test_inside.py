@@ -296,6 +296,14 @@ def test_without_a_good_set_nothing_passes(server: IncusBackend, box: str) -> No
     assert probe(server, box, web("good.example.test")) == {"http good.example.test"}
 
 
+@pytest.mark.parametrize("verb", ["restart", "reload", "stop"])
+def test_a_flush_by_the_service_of_nftables_is_made_good_at_once(server: IncusBackend, box: str, verb: str) -> None:
+    # as an update of its package does, where the service is in use
+    root(server, box, f"systemctl start nftables.service && systemctl {verb} nftables.service")
+    assert info(server, box)["verified"], info(server, box)
+    assert probe(server, box, web(EVIL), web("good.example.test")) == {"http good.example.test"}
+
+
 def test_a_resolver_that_is_down_leaves_what_was_known(server: IncusBackend, box: str) -> None:
     dead = f"{NET}.54"
     root(server, box, f"sed -i s/{RESOLVER}/{dead}/ /etc/pixels/egress.json; px-egress refresh; test $? = 75")

@@ -158,6 +158,20 @@ def test_what_is_not_as_it_was_loaded_is_told(
         program.boot()
 
 
+@pytest.mark.parametrize("torn", ["", "{", "null", "\0\0"])
+def test_what_was_remembered_and_cannot_be_read_is_looked_up_anew(
+    program: ModuleType, kernel: Kernel, monkeypatch: pytest.MonkeyPatch, torn: str
+) -> None:
+    resolver(program, monkeypatch, {"a.example": {"198.51.100.1"}, "b.example": None})
+    program.STATE.mkdir()
+    for name in ("addresses.json", "refused.json"):
+        (program.STATE / name).write_text(torn)
+    assert program.apply(guest.document(LIST))["problems"] == []
+    assert "198.51.100.1 . 443" in str(kernel.loaded)
+    program.boot()
+    program.collect()
+
+
 def test_a_start_loads_what_was_kept_without_asking_anybody(
     program: ModuleType, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
