@@ -325,6 +325,8 @@ class PrivateDaemon:
         """Return what a killed daemon left running in the namespaces: all of it was started by it."""
         assert self._holder is not None
         own = os.readlink(f"/proc/{self._holder.pid}/ns/mnt")
+        if own == os.readlink("/proc/self/ns/mnt"):
+            raise RuntimeError("the namespaces of the private daemon are the machine's own: nothing is ended")
         found = []
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit() and int(entry.name) != self._holder.pid:

@@ -561,17 +561,25 @@ class IncusBackend(Backend):
 
     def _finish(self, spec: InstanceSpec, wanted: Record, deadline: Deadline) -> None:
         """Leave just what was wanted: a copy brings keys of its source along, and all carry the mark of being unfinished."""
-        record, etag = self._fetch(spec.name)
         mark = f"{wire.KEYS}{KEY_UNFINISHED}"
-        if record["config"].get(mark) != wanted["config"][mark]:
-            raise Conflict(
-                f"another run took {spec.name} for one that was broken off", 409, "PUT", self._path(spec.name)
-            )
         kept = ("volatile.", "image.", _OF_DISK)
-        inherited = {key: value for key, value in record["config"].items() if key.startswith(kept)}
-        config = {**inherited, **wanted["config"]}
-        del config[mark]
-        self._put(spec.name, {**record, **wanted, "config": config}, etag, deadline)
+        for turn in range(_READ_TRIES):
+            record, etag = self._fetch(spec.name)
+            if record["config"].get(mark) != wanted["config"][mark]:
+                raise Conflict(
+                    f"another run took {spec.name} for one that was broken off", 409, "PUT", self._path(spec.name)
+                )
+            inherited = {key: value for key, value in record["config"].items() if key.startswith(kept)}
+            config = {**inherited, **wanted["config"]}
+            del config[mark]
+            try:
+                self._put(spec.name, {**record, **wanted, "config": config}, etag, deadline)
+            except Conflict:
+                # who makes it may be saying meanwhile that it still does
+                if turn == _READ_TRIES - 1:
+                    raise
+            else:
+                return
 
     def _discard(self, spec: InstanceSpec) -> None:
         """Remove what a failed creation left, if it is this very creation's."""

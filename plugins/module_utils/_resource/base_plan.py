@@ -327,6 +327,8 @@ class _Planner:
         with self._beating():
             if not self._lease():
                 return
+            # it was made with the lease of the begin
+            self._renew()
         with self._recording():
             self._verify()
             self._publish()

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible_collections.pixels.sandbox.plugins.connection import incus
 
 
@@ -24,3 +25,21 @@ def test_one_prefix_is_understood_and_no_more(monkeypatch: pytest.MonkeyPatch, g
     monkeypatch.setattr(incus, "incus_backend", lambda _options, direct: object())
     connection._connect()
     assert connection._name == name
+
+
+@pytest.mark.parametrize(
+    ("loss", "error"),
+    [("unreachable", AnsibleConnectionFailure), ("failed", AnsibleError)],
+    ids=str,
+)
+def test_a_sandbox_that_is_lost_is_what_was_asked_for(
+    monkeypatch: pytest.MonkeyPatch, loss: str, error: type[AnsibleError]
+) -> None:
+    connection: Any = incus.Connection.__new__(incus.Connection)
+    connection._open = None
+    options = {"loss": loss, "remote_addr": "box"}
+    monkeypatch.setattr(incus.Connection, "get_option", lambda _self, option: options[option])
+    monkeypatch.setattr(incus, "connection_options", lambda _plugin: {"incus_socket": "/nonexistent"})
+    with pytest.raises(AnsibleError, match="sandbox box: socket /nonexistent is not there") as caught:
+        connection._connect()
+    assert caught.type is error

@@ -629,6 +629,22 @@ def test_a_copy_that_goes_on_without_its_controller_is_waited_for(server: FakeIn
     assert copy(run, DEV)["base"]["status"] == "ready"
 
 
+def test_a_lease_that_is_renewed_at_the_end_of_a_copy_is_no_conflict(
+    server: FakeIncus, east: FakeIncus, run: Run
+) -> None:
+    build(run, **DEV, **EAST)
+
+    def beats(seen: Seen) -> None:
+        if seen.method == "PUT" and seen.path.endswith("/px-build-dev"):
+            server.before = lambda _seen: None
+            set_key(server, "px-build-dev", "build.lease", later())
+
+    server.before = beats
+    result = copy(run, DEV, timeout=5)
+    assert not result.get("failed"), result
+    assert result["base"]["status"] == "ready"
+
+
 @pytest.mark.parametrize("options", [{"state": "copied"}, {"from_server": EAST}])
 def test_a_copy_needs_a_server_to_come_from(server: FakeIncus, run: Run, options: dict[str, Any]) -> None:
     assert "belong together" in run(pixels_base, **DEV, **options)["msg"]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import ConfigError, ConnectionFailed
 from ansible_collections.pixels.sandbox.plugins.module_utils._incus.endpoint import Endpoint, endpoint_from
+from support.certificates import Authority
 
 
 @pytest.fixture
@@ -96,3 +97,11 @@ def test_a_server_that_shows_another_certificate_than_the_pinned_one_is_refused(
     for shown in (b"\0\0\1", b"", None):
         with pytest.raises(ConnectionFailed, match="does not show"):
             endpoint.verify_peer(shown)
+
+
+def test_a_pinned_certificate_is_told_to_others_as_it_is(tmp_path: Path) -> None:
+    pair = Authority(tmp_path).self_signed("server", "192.0.2.1")
+    bundle = tmp_path / "bundle.pem"
+    bundle.write_text(f"first comes\n{pair.pem}and more\n")
+    assert Endpoint(server_cert=str(bundle)).pinned_pem.split() == pair.pem.split()
+    assert Endpoint().pinned_pem == ""
