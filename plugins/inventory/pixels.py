@@ -107,6 +107,33 @@ options:
       incus_project:
         description: See O(incus_project).
         type: str
+      truenas_host:
+        description: See O(truenas_host).
+        type: str
+      truenas_port:
+        description: See O(truenas_port).
+        type: int
+      truenas_username:
+        description: See O(truenas_username).
+        type: str
+      truenas_api_key:
+        description: See O(truenas_api_key).
+        type: str
+      truenas_ca_cert:
+        description: See O(truenas_ca_cert).
+        type: path
+      truenas_fingerprint:
+        description: See O(truenas_fingerprint).
+        type: str
+      truenas_insecure_skip_verify:
+        description: See O(truenas_insecure_skip_verify).
+        type: bool
+      truenas_pool:
+        description: See O(truenas_pool).
+        type: str
+      truenas_ssh_key:
+        description: See O(truenas_ssh_key).
+        type: path
   skip_unreachable:
     description:
       - Whether a server that cannot be reached is left out with a warning. Otherwise it is an error.
@@ -163,6 +190,7 @@ from typing import Any
 from ansible.errors import AnsibleError, AnsibleParserError, AnsibleUndefinedVariable
 from ansible.inventory.data import InventoryData
 from ansible.inventory.group import to_safe_group_name
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable
 from ansible.utils.path import unfrackpath
@@ -332,14 +360,35 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
     def _connection_variables(self, server: Server, record: Record) -> Record:
         """Return what the connection needs for this sandbox: only what it would not come to by itself."""
         variables: Record = {"ansible_connection": CONNECTION, "ansible_host": record["name"]}
+        if server.options["backend"] == "truenas":
+            variables = ssh_variables(record)
         for option in CONNECTION_OPTIONS:
             value, common = server.options[option.name], self.get_option(option.name)
+            if option.secret:
+                # it stays where it is: tasks on the controller find it in the environment, or in a vault
+                continue
             # an empty value keeps the connection from what its environment names for another server
             if (value or option.default) != option.default or (common or option.default) != option.default:
                 variables[f"ansible_pixels_{option.name}"] = value or ""
         if server.name:
             variables["pixels_server"] = server.name
         return variables
+
+
+def ssh_variables(record: Mapping[str, Any]) -> Record:
+    """Return what Ansible's own connection needs for a sandbox that is reached over SSH; one that does not run has no address."""
+    variables: Record = {"ansible_connection": "ssh"}
+    ssh = record["ssh"]
+    if ssh:
+        variables |= {
+            "ansible_host": ssh["host"],
+            "ansible_user": ssh["user"],
+            "ansible_ssh_private_key_file": ssh["private_key_file"],
+            "ansible_ssh_common_args": ssh["common_args"],
+            # the options above know the host key: no file has a say
+            "ansible_ssh_host_key_checking": True,
+        }
+    return variables
 
 
 def server_from(entry: object, common: Mapping[str, Any]) -> Server:
@@ -363,7 +412,10 @@ def server_from(entry: object, common: Mapping[str, Any]) -> Server:
             if value and option.type == "path":
                 value = unfrackpath(str(value), follow=False)
             # a plain string: those of a file of Ansible carry marks that a cache cannot keep
-            options[option.name] = str(value) if value else option.default
+            if option.type == "bool":
+                options[option.name] = boolean(value, strict=False)
+            else:
+                options[option.name] = str(value) if value else option.default
     return Server(name, prefix, options)
 
 

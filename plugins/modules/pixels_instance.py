@@ -109,7 +109,8 @@ options:
     type: str
   hardening:
     description:
-      - How far the sandbox is shut in. One that is made from an image and is not given it gets V(standard).
+      - How far the sandbox is shut in. One that is made from an image and is not given it gets V(standard), and V(none) on TrueNAS, which has
+        no other.
       - V(standard) means no guest API, ids that are mapped to a range of their own, not privileged, a limit of tasks.
       - V(strict) adds fewer capabilities, no user namespaces, io_uring, bpf, userfaultfd, keyrings and performance events, and a limited root disk.
     type: str
@@ -501,6 +502,17 @@ instances:
       returned: when the sandbox is there
       type: bool
       sample: false
+    depends_on:
+      description: The sandbox, or NAME:LABEL of its checkpoint, that the disk shares blocks with and that cannot lose them. None where the
+        disk has all of its own.
+      returned: when the sandbox is there
+      type: str
+      sample: dev:ready
+    ssh:
+      description: How the sandbox is entered over SSH, with C(host), C(user), C(host_key), C(host_key_alias), C(private_key_file) and
+        C(common_args), the options of C(ssh) that accept this host only. None where it is entered through the server.
+      returned: when the sandbox is there
+      type: dict
     console:
       description: What a person types to enter the sandbox, its session C(console) once it is provisioned and a shell of root before.
       returned: when the sandbox is there

@@ -262,6 +262,17 @@ instances:
       returned: when the sandbox is there
       type: bool
       sample: false
+    depends_on:
+      description: The sandbox, or NAME:LABEL of its checkpoint, that the disk shares blocks with and that cannot lose them. None where the
+        disk has all of its own.
+      returned: when the sandbox is there
+      type: str
+      sample: dev:ready
+    ssh:
+      description: How the sandbox is entered over SSH, with C(host), C(user), C(host_key), C(host_key_alias), C(private_key_file) and
+        C(common_args), the options of C(ssh) that accept this host only. None where it is entered through the server.
+      returned: when the sandbox is there
+      type: dict
     console:
       description: What a person types to enter the sandbox, its session C(console) once it is provisioned and a shell of root before.
       returned: when the sandbox is there

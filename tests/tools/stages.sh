@@ -5,13 +5,13 @@
 # The stages of `./run test`, each run as a process of its own, where a failing command ends it.
 
 STAGES=(sanity-oldest incus lint sanity-newest unit units-oldest docs package units-newest
-  live story-lifecycle story-checkpoint story-connection story-inventory story-provision story-egress story-bases verify)
+  live story-lifecycle story-checkpoint story-connection story-inventory story-provision story-egress story-bases story-truenas verify)
 
 # How many stages may still run when one begins: the first on the real Incus needs what was set up before, and those with many sandboxes
 # need the machine for themselves.
 stage_beside() {
   case $1 in
-    live | verify | story-lifecycle | story-provision | story-egress | story-bases) echo 0 ;;
+    live | verify | story-lifecycle | story-provision | story-egress | story-bases | story-truenas) echo 0 ;;
     *) echo 1 ;;
   esac
 }

@@ -29,19 +29,41 @@ LAYERS = (
     ("module_utils/_backend/base.py", ("module_utils._core.",)),
     (
         "module_utils/_backend/select.py",
-        ("module_utils._core.", "module_utils._backend.", "module_utils._incus.backend"),
+        (
+            "module_utils._core.",
+            "module_utils._backend.",
+            "module_utils._incus.backend",
+            "module_utils._truenas.backend",
+        ),
     ),
     ("module_utils/_incus/wire.py", ("module_utils._core.", "module_utils._incus.hardening")),
     ("module_utils/_incus/endpoint.py", ("module_utils._core.",)),
     ("module_utils/_incus/transport.py", ("module_utils._core.errors", "module_utils._incus.endpoint")),
     (
         "module_utils/_incus/",
-        ("module_utils._core.", "module_utils._incus.", "module_utils._incus", "module_utils._backend.base"),
+        (
+            "module_utils._core.",
+            "module_utils._core",
+            "module_utils._incus.",
+            "module_utils._incus",
+            "module_utils._backend.base",
+        ),
     ),
     ("module_utils/_truenas/endpoint.py", ("module_utils._core.errors",)),
     ("module_utils/_truenas/transport.py", ("module_utils._core.errors", "module_utils._truenas.endpoint")),
     ("module_utils/_truenas/failure.py", ("module_utils._core.errors", "module_utils._truenas.endpoint")),
     ("module_utils/_truenas/rpc.py", ("module_utils._core.", "module_utils._truenas.")),
+    ("module_utils/_truenas/wire.py", ("module_utils._core.",)),
+    (
+        "module_utils/_truenas/",
+        (
+            "module_utils._core.",
+            "module_utils._core",
+            "module_utils._truenas.",
+            "module_utils._truenas",
+            "module_utils._backend.base",
+        ),
+    ),
     (
         "module_utils/_resource/",
         ("module_utils._core.", "module_utils._core", "module_utils._backend.base", "module_utils._resource."),
@@ -72,7 +94,7 @@ LIBRARIES = {
         "module_utils/_incus/execution.py",
         "module_utils/_truenas/transport.py",
     },
-    "cryptography": {"module_utils/_incus/identity.py"},
+    "cryptography": {"module_utils/_core/identity.py"},
     "jmespath": {"module_utils/_glue/query.py"},
 }
 

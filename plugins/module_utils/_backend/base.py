@@ -19,6 +19,7 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import 
     Console,
     ExecRequest,
     ExecResult,
+    Features,
     FileInfo,
     GatewaySite,
     GatewaySpec,
@@ -38,6 +39,9 @@ class Backend(ABC):
 
     Reads return None for what is not there; writes raise NotFound. Errors are PixelsError only.
     """
+
+    #: What this kind of server has: a planner looks here before it writes.
+    features = Features()
 
     @abstractmethod
     def capabilities(self) -> Capabilities:

@@ -21,4 +21,8 @@ def backend_from(options: Mapping[str, object]) -> Backend:
         from ansible_collections.pixels.sandbox.plugins.module_utils._incus.backend import incus_backend
 
         return incus_backend(options)
-    raise ConfigError(f"backend {name!r} is not known: incus is")
+    if name == "truenas":
+        from ansible_collections.pixels.sandbox.plugins.module_utils._truenas.backend import truenas_backend
+
+        return truenas_backend(options)
+    raise ConfigError(f"backend {name!r} is not known: incus and truenas are")

@@ -110,6 +110,41 @@ PROVISION_STATUSES = ("none", "provisioning", "ready", "failed")
 
 
 @dataclass(frozen=True)
+class Ssh:
+    """How root of a sandbox is reached over SSH.
+
+    host_key is the one public key that it may show, as C(TYPE BASE64); it is known under alias, wherever its address leads.
+    key_file is the path of the private key on the controller.
+    """
+
+    address: str
+    alias: str
+    host_key: str
+    key_file: str
+    user: str = "root"
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """The options of ssh that accept this very host, no other key of ours, and nothing that a file says."""
+        settings = (
+            f"HostKeyAlias={self.alias}",
+            # the pinned key goes with the command: there is no file to keep, to race for or to forget to clean
+            f"KnownHostsCommand=/bin/echo {self.alias} {self.host_key}",
+            "UserKnownHostsFile=/dev/null",
+            "GlobalKnownHostsFile=/dev/null",
+            f"HostKeyAlgorithms={self.host_key.split(' ')[0]}",
+            "StrictHostKeyChecking=yes",
+            "UpdateHostKeys=no",
+            "IdentitiesOnly=yes",
+            "PasswordAuthentication=no",
+            "KbdInteractiveAuthentication=no",
+            "ForwardAgent=no",
+            "ServerAliveInterval=15",
+        )
+        return tuple(word for setting in settings for word in ("-o", setting))
+
+
+@dataclass(frozen=True)
 class Instance:
     """An instance as the server has it now.
 
@@ -118,6 +153,8 @@ class Instance:
     image_fingerprint is that of the image which its disk began as, and used_at when it was started for the last time.
     wire is the link to the gateway that a confined sandbox hangs on, and ways_out is what in its configuration leads around it.
     restart_required says that a running instance was changed in a way that its next start brings.
+    depends_on is the instance, or C(name:label), that its disk shares blocks with and that cannot lose them, None where it has all of
+    its own. ssh is how its inside is reached where that is not through the server.
     revision is the server's token for optimistic concurrency.
     """
 
@@ -147,6 +184,8 @@ class Instance:
     created_at: datetime | None = None
     used_at: datetime | None = None
     restart_required: bool = False
+    depends_on: str | None = None
+    ssh: Ssh | None = None
     revision: str = ""
 
     @property
@@ -380,6 +419,40 @@ class Capabilities:
     server_version: str = ""
     virtual_machines: bool = False
     clustered: bool = False
-    mounts: bool = True
-    freeze: bool = True
     cores: int = 1
+
+
+#: Options of a sandbox, and of what is done with it, that not every kind of server has a place for.
+OPTIONAL = frozenset(
+    {
+        "base",
+        "disk",
+        "expires",
+        "freeze",
+        "gateway",
+        "mounts",
+        "nesting",
+        "processes",
+        "profiles",
+        "publish",
+        "stopped_files",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Features:
+    """What a kind of server has, known before it is asked anything.
+
+    server is its name in messages, options what of OPTIONAL it has, hardening the levels that it can enforce, the default first.
+    stopped_files are files of sandboxes that do not run.
+    """
+
+    server: str = "Incus"
+    options: frozenset[str] = OPTIONAL
+    hardening: tuple[str, ...] = ("standard", "none", "strict")
+
+    @property
+    def enforcement(self) -> str:
+        """Where a policy is enforced that does not say so."""
+        return "gateway" if "gateway" in self.options else "guest"

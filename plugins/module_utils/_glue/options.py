@@ -12,17 +12,18 @@ from ansible.module_utils.basic import env_fallback
 
 @dataclass(frozen=True)
 class Option:
-    """A connection option; env is the variable that pixels reads too."""
+    """A connection option; env is the variable that pixels reads too, and the value of a secret one is shown nowhere."""
 
     name: str
     env: str
     type: str = "str"
     choices: tuple[str, ...] = ()
     default: str | None = None
+    secret: bool = False
 
 
 CONNECTION_OPTIONS = (
-    Option("backend", "PIXELS_BACKEND", choices=("incus",), default="incus"),
+    Option("backend", "PIXELS_BACKEND", choices=("incus", "truenas"), default="incus"),
     Option("incus_socket", "PIXELS_INCUS_SOCKET", "path"),
     Option("incus_remote", "PIXELS_INCUS_REMOTE"),
     Option("incus_client_cert", "PIXELS_INCUS_CLIENT_CERT", "path"),
@@ -30,6 +31,15 @@ CONNECTION_OPTIONS = (
     Option("incus_server_cert", "PIXELS_INCUS_SERVER_CERT", "path"),
     Option("incus_ca_cert", "PIXELS_INCUS_CA_CERT", "path"),
     Option("incus_project", "PIXELS_INCUS_PROJECT"),
+    Option("truenas_host", "PIXELS_TRUENAS_HOST"),
+    Option("truenas_port", "PIXELS_TRUENAS_PORT", "int"),
+    Option("truenas_username", "PIXELS_TRUENAS_USERNAME"),
+    Option("truenas_api_key", "PIXELS_TRUENAS_API_KEY", secret=True),
+    Option("truenas_ca_cert", "PIXELS_TRUENAS_CA_CERT", "path"),
+    Option("truenas_fingerprint", "PIXELS_TRUENAS_FINGERPRINT"),
+    Option("truenas_insecure_skip_verify", "PIXELS_TRUENAS_INSECURE_SKIP_VERIFY", "bool"),
+    Option("truenas_pool", "PIXELS_TRUENAS_POOL"),
+    Option("truenas_ssh_key", "PIXELS_TRUENAS_SSH_KEY", "path"),
 )
 OPTION_NAMES = tuple(option.name for option in CONNECTION_OPTIONS)
 
@@ -43,7 +53,9 @@ def connection_spec() -> dict[str, dict[str, object]]:
             entry["choices"] = list(option.choices)
         if option.default is not None:
             entry["default"] = option.default
-        if option.name == "incus_client_key":
+        if option.secret:
+            entry["no_log"] = True
+        elif option.name.endswith("_key"):
             # the path of a key is no secret, and the name would make Ansible warn
             entry["no_log"] = False
         spec[option.name] = entry

@@ -46,6 +46,7 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import 
     Limits,
 )
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.plan import Phase, Plan, Step, Work
+from ansible_collections.pixels.sandbox.plugins.module_utils._core.possible import check_option
 from ansible_collections.pixels.sandbox.plugins.module_utils._resource import build, power
 from ansible_collections.pixels.sandbox.plugins.module_utils._resource.base import (
     KEY_BUILT,
@@ -227,6 +228,7 @@ class _Planner:
         self.holder = desired.holder or secrets.token_hex(8)
         self.deadline = Deadline(desired.timeout)
         self.log = ""
+        check_option(backend.features, "base")
         self.images = backend.list_images() if desired.state in ("built", "open") else ()
         self.judge = self._look()
 

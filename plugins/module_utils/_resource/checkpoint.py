@@ -32,6 +32,7 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import 
     InstanceChange,
 )
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.plan import Phase, Plan, Step, Work
+from ansible_collections.pixels.sandbox.plugins.module_utils._core.possible import check_option
 from ansible_collections.pixels.sandbox.plugins.module_utils._resource import guest, power
 from ansible_collections.pixels.sandbox.plugins.module_utils._resource.egress import Enforcer, policy_or_none
 from ansible_collections.pixels.sandbox.plugins.module_utils._resource.instance import (
@@ -125,6 +126,8 @@ def plan_checkpoint(backend: Backend, desired: DesiredCheckpoint, clock: Clock =
     refuse_foreign(instance)
     if instance.unfinished:
         raise ConfigError(f"the creation of {desired.name} was broken off, or has not ended")
+    if desired.expires is not None:
+        check_option(backend.features, "expires")
     planner = _Planner(backend, desired, instance, clock)
     return Work((planner.plan(),), planner.observe)
 

@@ -70,8 +70,11 @@ class Wish:
         """Whether anything is wanted at all."""
         return self != Wish()
 
-    def policy(self, there: Policy) -> Policy:
-        """Return the policy that comes of this and of the one that there is; the mode is never changed by anything else."""
+    def policy(self, there: Policy, enforcement: str = "gateway") -> Policy:
+        """Return the policy that comes of this and of the one that there is; the mode is never changed by anything else.
+
+        enforcement is where it is enforced if nobody has said so.
+        """
         mode = self.mode or there.mode
         if mode == "unrestricted" and not self.mode:
             raise ConfigError(
@@ -88,7 +91,7 @@ class Wish:
             allow=sorted(allow),
             deny=kept.deny if self.deny is None else self.deny,
             presets=presets,
-            enforcement=self.enforcement or kept.enforcement,
+            enforcement=self.enforcement or kept.enforcement or (None if mode == "unrestricted" else enforcement),
             private=private,
         )
 
@@ -179,8 +182,8 @@ class Enforcer:
         found is the sandbox, or the one that it will be a copy of; what an image has in it is not known.
         """
         if wanted.in_guest and found is not None:
-            guest.check_there(self.backend, found.name)
-        if not wanted.at_gateway or wanted.mode == "none":
+            guest.check_there(self.backend, found)
+        if not wanted.at_gateway or (wanted.mode == "none" and "gateway" in self.backend.features.options):
             return
         if self._hindrance:
             raise ConfigError(f"egress {wanted.mode}: {self._hindrance}")
@@ -352,7 +355,7 @@ def plan_egress(backend: Backend, params: Mapping[str, Any]) -> Work:
 
 def _plan(enforcer: Enforcer, found: Instance, wish: Wish, seconds: float) -> Plan:
     before = policy_of(found)
-    after = wish.policy(before)
+    after = wish.policy(before, enforcer.backend.features.enforcement)
     enforcer.check_possible(after, found)
     steps = enforcement_steps(enforcer, found, before, after, Deadline(seconds))
     seen = egress_record(

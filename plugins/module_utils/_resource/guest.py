@@ -72,17 +72,27 @@ def fingerprint(wanted: Policy) -> str:
     return hashlib.sha256(json.dumps(document(wanted), sort_keys=True).encode()).hexdigest()
 
 
-def check_there(backend: Backend, name: str) -> None:
-    """Raise ConfigError where a sandbox, running or not, has nothing that could enforce a policy."""
-    if not backend.has_file(name, PROGRAM):
-        raise ConfigError(f"egress of {name}: {NO_PROGRAM}")
+def check_there(backend: Backend, found: Instance) -> None:
+    """Raise ConfigError where a sandbox has nothing that could enforce a policy, as far as the server lets anybody look."""
+    if _reachable(backend, found) and not backend.has_file(found.name, PROGRAM):
+        raise ConfigError(f"egress of {found.name}: {NO_PROGRAM}")
+
+
+def _reachable(backend: Backend, found: Instance) -> bool:
+    """Say whether anything can be read from a sandbox or written to it in the state that it is in."""
+    return found.status == RUNNING or "stopped_files" in backend.features.options
 
 
 def tell(backend: Backend, found: Instance, wanted: Policy, deadline: Deadline) -> None:
-    """Have a sandbox enforce a policy: at once if it runs, and from its next start on if it does not."""
+    """Have a sandbox enforce a policy: at once if it runs, and from its next start on if it does not.
+
+    One that is not reached before it runs is told right after its start, when it is asked what it enforces.
+    """
     text = json.dumps(document(wanted)).encode()
+    if not _reachable(backend, found):
+        return
     if found.status != RUNNING:
-        check_there(backend, found.name)
+        check_there(backend, found)
         backend.write_file(found.name, POLICY_FILE, io.BytesIO(text), 0o644)
     else:
         _run(backend, found.name, "apply", deadline, text)
@@ -90,6 +100,8 @@ def tell(backend: Backend, found: Instance, wanted: Policy, deadline: Deadline) 
 
 def forget(backend: Backend, found: Instance, deadline: Deadline) -> None:
     """Have a sandbox enforce nothing any more."""
+    if not _reachable(backend, found):
+        return
     if found.status != RUNNING:
         backend.delete_file(found.name, POLICY_FILE)
     elif backend.has_file(found.name, PROGRAM):

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import secrets
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from datetime import datetime, timedelta, timezone
@@ -51,6 +52,7 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import 
 )
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.plan import Phase, Plan, Step, Work
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.policy import Policy
+from ansible_collections.pixels.sandbox.plugins.module_utils._core.possible import check_option, check_wanted
 from ansible_collections.pixels.sandbox.plugins.module_utils._resource import power
 from ansible_collections.pixels.sandbox.plugins.module_utils._resource.base import published_build
 from ansible_collections.pixels.sandbox.plugins.module_utils._resource.desired import (
@@ -141,6 +143,8 @@ def instance_record(instance: Instance) -> dict[str, object]:
         "project": instance.project,
         "isolated_ids": instance.isolated,
         "restart_required": instance.restart_required,
+        "depends_on": instance.depends_on,
+        "ssh": ssh_record(instance),
         "unfinished": instance.unfinished,
         "provision": provision_record(instance),
         **managed_fields(instance),
@@ -153,6 +157,21 @@ def shown(backend: Backend, instance: Instance) -> dict[str, object]:
     command = SESSION_COMMAND if instance.provision.status == "ready" else ("su", "-l")
     console = backend.console(instance.name, command)
     return {**instance_record(instance), "console": console.command, "console_setup": list(console.setup)}
+
+
+def ssh_record(instance: Instance) -> dict[str, object] | None:
+    """Return how a sandbox is reached over SSH as results show it, None where it is reached through the server."""
+    ssh = instance.ssh
+    if ssh is None:
+        return None
+    return {
+        "host": ssh.address,
+        "user": ssh.user,
+        "host_key": ssh.host_key,
+        "host_key_alias": ssh.alias,
+        "private_key_file": ssh.key_file,
+        "common_args": shlex.join(ssh.options),
+    }
 
 
 def provision_record(instance: Instance) -> dict[str, object]:
@@ -225,6 +244,8 @@ class _Context:
             refuse_foreign(found)
         if self.desired.state == "absent":
             return self._absent(name, found)
+        if self.desired.state == "frozen":
+            check_option(self.backend.features, "freeze")
         if found is None or found.unfinished:
             return self._create(name)
         return self._converge(found)
@@ -265,6 +286,7 @@ class _Context:
         self._check_possible()
         wanted = self._wanted_policy()
         spec = self._spec(name, wanted)
+        check_wanted(self.backend.features, spec)
         deadline = self._deadline()
         origin = spec.keys.get(KEY_SOURCE) or spec.keys[KEY_IMAGE]
         steps = [Step(f"create {name} from {origin}", lambda: self._make(spec, wanted, deadline), Phase.CLONE)]
@@ -295,7 +317,7 @@ class _Context:
         """Return the policy of what is made: as the task says, and a clone has that of its source where it says nothing."""
         desired = self.desired
         inherited = self._inherited
-        wanted = desired.egress.policy(inherited) if desired.egress else inherited
+        wanted = desired.egress.policy(inherited, self.backend.features.enforcement) if desired.egress else inherited
         if wanted.at_gateway and desired.network:
             raise ConfigError(
                 f"network: a sandbox with egress {wanted.mode} hangs on a wire of its own, and on no network"
@@ -323,7 +345,7 @@ class _Context:
         now = self.clock()
         keys = {
             KEY_KIND: SANDBOX,
-            KEY_HARDENING: desired.hardening or "standard",
+            KEY_HARDENING: desired.hardening or self.backend.features.hardening[0],
             KEY_UNFINISHED: creation_mark(now),
             **{f"{LABEL_PREFIX}{key}": value for key, value in (desired.labels or {}).items()},
         }
@@ -341,7 +363,7 @@ class _Context:
             origin = replace(desired.clone, instance=source.name)
             keys[KEY_SOURCE] = clone_text(origin)
             keys.update({key: source.keys[key] for key in _OF_ORIGIN if key in source.keys})
-            inherited = source.keys.get(KEY_HARDENING, "standard")
+            inherited = source.keys.get(KEY_HARDENING, self.backend.features.hardening[0])
             hardening = keys[KEY_HARDENING] = desired.hardening or inherited
             limits = _filled(limits, source.limits)
             if kind and kind != source.type:
@@ -360,7 +382,7 @@ class _Context:
             keys=keys,
             type=kind or "container",
             limits=limits,
-            hardening=hardening or "standard",
+            hardening=hardening or self.backend.features.hardening[0],
             nesting=nesting,
             autostart=desired.autostart,
             mounts=desired.mounts,
@@ -453,6 +475,7 @@ class _Context:
     def _converge(self, found: Instance) -> Plan:
         self._check_fixed(found)
         change = self._change(found)
+        check_wanted(self.backend.features, change)
         deadline = self._deadline()
         steps = []
         name = found.name
@@ -465,7 +488,7 @@ class _Context:
             )
         if self.desired.egress and not self.desired.egress_on_create:
             before = policy_of(found)
-            wanted = self.desired.egress.policy(before)
+            wanted = self.desired.egress.policy(before, self.backend.features.enforcement)
             self.enforcer.check_possible(wanted, found)
             steps += enforcement_steps(self.enforcer, found, before, wanted, deadline)
             change = replace(change, keys={**change.keys, KEY_EGRESS: wanted.text if wanted.confined else None})

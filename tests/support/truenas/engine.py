@@ -11,6 +11,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from typing import Any
 
 
@@ -105,6 +106,11 @@ class Engine(ABC):
         """Remove all that was made."""
 
 
+def now() -> str:
+    """Return the time as Incus writes it."""
+    return datetime.now(timezone.utc).isoformat().replace("+00:00", "Z")
+
+
 @dataclass
 class _Disk:
     files: dict[str, File]
@@ -112,13 +118,17 @@ class _Disk:
     running: bool = False
     snapshots: dict[str, dict[str, File]] = field(default_factory=dict)
     address: str = ""
+    created_at: str = field(default_factory=now)
+    used_at: str = "1970-01-01T00:00:00Z"
 
 
+PASSWD = b"root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65534::/nonexistent:/usr/sbin/nologin\n"
 #: What the image has, as far as tests ask.
 ROOT = {
     "/": File(kind="DIRECTORY", mode=0o755),
     "/etc": File(kind="DIRECTORY", mode=0o755),
     "/etc/hostname": File(b"image\n"),
+    "/etc/passwd": File(PASSWD),
     "/etc/machine-id": File(b"", 0o444),
     "/etc/ssh": File(kind="DIRECTORY", mode=0o755),
     "/root": File(kind="DIRECTORY", mode=0o700),
@@ -167,6 +177,7 @@ class MemoryEngine(Engine):
         if name in self.broken:
             raise EngineError(f"Failed to run: forkstart {name}: exit status 1")
         disk.running = True
+        disk.used_at = now()
         for made in ("ed25519", "rsa"):
             path = f"/etc/ssh/ssh_host_{made}_key.pub"
             disk.files.setdefault(path, File(f"ssh-{made} KEY-OF-{name} root@{name}\n".encode()))
@@ -186,16 +197,42 @@ class MemoryEngine(Engine):
 
     def addresses(self, name: str) -> list[dict[str, Any]]:
         disk = self._disk(name)
-        return [{"type": "INET", "address": disk.address, "netmask": 24}] if disk.running else []
+        network = self._network(disk) or {}
+        return [
+            {"type": "INET", "address": found["address"], "netmask": int(found["netmask"])}
+            for interface in network.values()
+            for found in interface["addresses"]
+        ]
 
     def raw(self, name: str) -> dict[str, Any]:
         disk = self._disk(name)
+        nics = {
+            device["name"]: {"type": "nic", "name": device["name"], "nictype": "bridged", "parent": device["parent"]}
+            for device in disk.settings.get("devices", ())
+            if device["dev_type"] == "NIC"
+        }
         return {
             "name": name,
             "status": "Running" if disk.running else "Stopped",
+            "created_at": disk.created_at,
+            "last_used_at": disk.used_at,
             "config": {"volatile.last_state.idmap": "[]"},
-            "expanded_devices": {"root": {"type": "disk", "path": "/", "pool": "tank"}},
+            "devices": nics,
+            "expanded_devices": {
+                "root": {"type": "disk", "path": "/", "pool": "tank"},
+                "eth0": {"type": "nic", "name": "eth0", "network": "incusbr0"},
+                **nics,
+            },
+            "state": {"network": self._network(disk)},
         }
+
+    def _network(self, disk: _Disk) -> dict[str, Any] | None:
+        if not disk.running:
+            return None
+        own = {"family": "inet", "address": disk.address, "netmask": "24", "scope": "global"}
+        # as if there were a Docker in the guest
+        bridge = {"family": "inet", "address": "172.17.0.1", "netmask": "16", "scope": "global"}
+        return {"eth0": {"addresses": [own]}, "docker0": {"addresses": [bridge]}}
 
     def delete(self, name: str) -> None:
         if self._disk(name).running:

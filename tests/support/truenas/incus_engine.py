@@ -28,6 +28,7 @@ SECONDS = 180
 _OURS = re.compile(r"(environment\..+|limits\.(cpu|memory)|security\.privileged)")
 #: The number is the process that the project belongs to.
 _PROJECT = re.compile(r"pxt-truenas-(\d+)-[0-9a-f]+")
+_FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 _KINDS = {"file": "FILE", "directory": "DIRECTORY", "symlink": "SYMLINK"}
 
 
@@ -87,7 +88,8 @@ class IncusEngine(Engine):
                 body = {"action": "stop", "force": True, "timeout": 30}
                 client.run("PUT", f"{path}/state", body, Deadline(SECONDS), "stop")
             client.run("DELETE", path, None, Deadline(SECONDS), "delete")
-        self._whole.request("DELETE", f"/1.0/projects/{project}")
+        # a connection of its own: that of the beginning may have been idle for too long
+        Client(DirectTransport(endpoint_from({}))).request("DELETE", f"/1.0/projects/{project}")
 
     def close(self) -> None:
         if self._owns:
@@ -112,7 +114,7 @@ class IncusEngine(Engine):
             "name": name,
             "type": "container",
             "profiles": [],
-            "source": {"type": "image", "alias": image},
+            "source": {"type": "image", "fingerprint" if _FINGERPRINT.fullmatch(image) else "alias": image},
             "config": {},
             "devices": self._devices([]),
         }
@@ -173,7 +175,10 @@ class IncusEngine(Engine):
         ]
 
     def raw(self, name: str) -> dict[str, Any]:
-        return self._record(name)
+        with incus_words():
+            # the middleware hands on what it got with the state in it
+            record: dict[str, Any] = self._client.get(f"/1.0/instances/{name}", recursion="1")
+        return record
 
     def delete(self, name: str) -> None:
         self._run("DELETE", f"/1.0/instances/{name}", None, "delete")

@@ -1,23 +1,28 @@
 # Copyright (c) 2026, the pixels.sandbox authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What every backend does, on the fake and, with PIXELS_TEST_INCUS set, on the real server in a project of its own.
+"""What every backend does: on the fake Incus, on a simulated TrueNAS and, with PIXELS_TEST_INCUS set, on the real Incus in a project of its own.
 
-The fake is trusted because this one file passes against both.
+The fake is trusted because this one file passes against both. What a backend has no place for it has to refuse: a test that needs it ends
+in Unsupported there, and with nothing made.
 """
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import secrets
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
 
 import pytest
+from ansible_collections.pixels.sandbox.plugins.module_utils._backend.base import Backend
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.deadline import Deadline
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import (
     ApiError,
@@ -26,6 +31,7 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import
     NotFound,
     OperationFailed,
     PixelsError,
+    Unsupported,
 )
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import (
     KEY_HARDENING,
@@ -44,8 +50,13 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import 
     Mount,
 )
 from ansible_collections.pixels.sandbox.plugins.module_utils._incus.backend import IncusBackend, incus_backend
+from ansible_collections.pixels.sandbox.plugins.module_utils._truenas.backend import TrueNasBackend
+from ansible_collections.pixels.sandbox.plugins.module_utils._truenas.rpc import rpc_from
 from support import quotas
 from support.fake_incus import FakeIncus
+from support.truenas.engine import File
+from support.truenas.fake_guests import BootingEngine, FakeGuests, fake_ssh, key_pair
+from support.truenas.server import Simulation
 
 GIB = 2**30
 SECONDS = 90
@@ -55,19 +66,33 @@ SECONDS = 90
 class Place:
     """A backend with what the server behind it has to offer."""
 
-    backend: IncusBackend
+    backend: Backend
     image: str
     pool: str | None = None
     network: str | None = None
+    kind: str = "incus"
+    version: str = "6."
+
+    @property
+    def hardening(self) -> str:
+        """The level that a sandbox gets by itself."""
+        return self.backend.features.hardening[0]
 
     def spec(self, name: str, origin: ImageSource | CloneSource | None = None, **more: object) -> InstanceSpec:
         """Return what a planner would ask for."""
         keys = {
             KEY_KIND: SANDBOX,
-            KEY_HARDENING: str(more.get("hardening", "standard")),
+            KEY_HARDENING: str(more.get("hardening", self.hardening)),
             KEY_UNFINISHED: f"2026-01-01T00:00:00Z/{secrets.token_hex(8)}",
         }
-        base = InstanceSpec(name, origin or ImageSource(self.image), keys, pool=self.pool, network=self.network)
+        base = InstanceSpec(
+            name,
+            origin or ImageSource(self.image),
+            keys,
+            hardening=self.hardening,
+            pool=self.pool,
+            network=self.network,
+        )
         more["keys"] = {**keys, **dict(more.get("keys", {}))}  # type: ignore[call-overload]
         return replace(base, **more)  # type: ignore[arg-type]
 
@@ -81,6 +106,17 @@ class Place:
         found = self.backend.get_instance(name)
         assert found is not None
         return found
+
+    def open(self, name: str) -> str:
+        """Make a sandbox whose files can be reached, which some servers allow only while it runs; return its name."""
+        self.make(name)
+        if "stopped_files" not in self.backend.features.options:
+            self.backend.set_power(name, "start", Deadline(SECONDS))
+        return name
+
+    def has(self, name: str, path: str) -> bool:
+        """Say whether there is anything at a path in a sandbox."""
+        return self.backend.has_file(name, path)
 
     def text(self, name: str, path: str) -> str:
         """Return the text of a file in a sandbox."""
@@ -98,6 +134,55 @@ class Place:
             if found.status != "stopped":
                 self.backend.set_power(found.name, "stop", Deadline(SECONDS), force=True)
             self.backend.delete_instance(found.name, Deadline(SECONDS))
+
+
+@dataclass
+class TrueNasPlace(Place):
+    """A simulated TrueNAS: what is on the disks of its sandboxes is seen and changed from behind its back."""
+
+    engine: BootingEngine | None = None
+
+    def has(self, name: str, path: str) -> bool:
+        assert self.engine
+        return self.engine.look(f"px-{name}", path) is not None
+
+    def text(self, name: str, path: str) -> str:
+        assert self.engine
+        found = self.engine.look(f"px-{name}", path)
+        assert found
+        return found.content.decode()
+
+    def write(self, name: str, path: str, text: str) -> None:
+        assert self.engine
+        if not self.engine.look(f"px-{name}", path.rpartition("/")[0]):
+            raise NotFound(f"there is no folder for {path}")
+        self.engine.write(f"px-{name}", path, File(text.encode()))
+
+
+Test = Callable[..., None]
+
+
+def needs(option: str | Callable[[Mapping[str, Any]], str]) -> Callable[[Test], Test]:
+    """Have a test end in Unsupported where the server has no place for an option or a level; C(option) may depend on the arguments."""
+
+    def decorate(test: Test) -> Test:
+        @functools.wraps(test)
+        def run(**arguments: Any) -> None:
+            place: Place = arguments["place"]
+            wanted = option if isinstance(option, str) else option(arguments)
+            features = place.backend.features
+            if wanted in features.options or wanted in features.hardening:
+                test(**arguments)
+                return
+            there = place.backend.list_instances()
+            with pytest.raises(Unsupported):
+                test(**arguments)
+            # at most what the test made before it came to what there is no place for
+            assert not [found for found in place.backend.list_instances() if found.unfinished and found not in there]
+
+        return run
+
+    return decorate
 
 
 def incus(*argv: str) -> None:
@@ -130,11 +215,27 @@ REAL = pytest.param(
 )
 
 
-@pytest.fixture(params=["fake", REAL])
-def place(request: pytest.FixtureRequest) -> Iterator[Place]:
+#: What is asked of Incus alone, for another reason than that TrueNAS refuses it; the tests of that backend have its own way.
+INCUS_ONLY = pytest.mark.parametrize("place", ["fake", REAL], indirect=True)
+TRUENAS = ["truenas-25.04", "truenas-25.10"]
+
+
+@pytest.fixture(params=["fake", *TRUENAS, REAL])
+def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     """Each of the servers, without any sandbox."""
     if request.param == "fake":
         yield Place(IncusBackend(FakeIncus().transport()), "debian/13")
+        return
+    if request.param in TRUENAS:
+        monkeypatch.setenv("PATH", str(fake_ssh(tmp_path / "bin")), prepend=os.pathsep)
+        version, engine = request.param.removeprefix("truenas-"), BootingEngine()
+        with Simulation(tmp_path, version, engine) as simulation:
+            backend = TrueNasBackend(
+                rpc_from(simulation.options()), key_file=key_pair(tmp_path), guests=FakeGuests(engine)
+            )
+            yield TrueNasPlace(backend, "debian/13", kind="truenas", version=version, engine=engine)
+            backend.close()
+            assert not simulation.unknown
         return
     found: Place = request.getfixturevalue("real_place")
     with quotas.as_before():
@@ -155,8 +256,8 @@ def running(place: Place) -> str:
 
 def test_the_server_says_what_it_can_do(place: Place) -> None:
     found = place.backend.capabilities()
-    assert found.backend == "incus"
-    assert found.server_version.startswith("6.")
+    assert found.backend == place.kind
+    assert found.server_version.startswith(place.version)
     assert found.cores >= 1
     assert not found.clustered
 
@@ -178,6 +279,7 @@ def test_sandboxes_are_listed_by_name_as_they_are_read_alone(place: Place) -> No
     assert list(listed) == sorted(made, key=lambda found: found.name)
 
 
+@INCUS_ONLY
 def test_an_image_is_found_by_its_fingerprint_and_by_the_beginning_of_it(place: Place) -> None:
     (image,) = [image for image in place.backend.list_images() if place.image in image.aliases]
     for number, text in enumerate((image.fingerprint, image.fingerprint[:12])):
@@ -187,11 +289,12 @@ def test_an_image_is_found_by_its_fingerprint_and_by_the_beginning_of_it(place: 
 # -- making
 
 
+@needs("disk")
 def test_a_sandbox_is_made_stopped_with_what_was_asked(place: Place) -> None:
     made = place.make("one", limits=Limits(cpu=1, memory=GIB // 2, disk=3 * GIB, processes=500), keys={KEY_OWNER: "me"})
     assert made.status == "stopped"
     assert made.kind == SANDBOX
-    assert made.keys == {KEY_KIND: SANDBOX, KEY_HARDENING: "standard", KEY_OWNER: "me"} | _shared(made)
+    assert made.keys == {KEY_KIND: SANDBOX, KEY_HARDENING: "standard", KEY_OWNER: "me"} | _shared(place, made)
     assert made.limits == Limits(cpu=1, memory=GIB // 2, disk=3 * GIB, processes=500)
     assert made.hardening == "standard"
     assert not made.nesting
@@ -201,21 +304,24 @@ def test_a_sandbox_is_made_stopped_with_what_was_asked(place: Place) -> None:
     assert not made.restart_required
 
 
-def _shared(made: Instance) -> dict[str, str]:
-    """Return the key that says that the server had no room for ids of its own."""
-    return {} if made.isolated else {"shared_ids": "true"}
+def _shared(place: Place, made: Instance) -> dict[str, str]:
+    """Return the key that says that the server had no room for ids of its own, where it would have them."""
+    return {} if made.isolated or place.hardening == "none" else {"shared_ids": "true"}
 
 
+@needs(lambda arguments: str(arguments["level"]))
 @pytest.mark.parametrize("level", ["none", "standard", "strict"])
 def test_each_level_of_hardening_is_in_force_as_asked(place: Place, level: str) -> None:
     made = place.make("one", hardening=level)
     assert made.hardening == level
 
 
+@needs("strict")
 def test_strict_has_a_quota_of_its_own(place: Place) -> None:
     assert place.make("one", hardening="strict").limits.disk == 10 * GIB
 
 
+@needs("nesting")
 def test_nesting_and_autostart_are_as_asked(place: Place) -> None:
     made = place.make("one", nesting=True, autostart=False)
     assert (made.nesting, made.autostart) == (True, False)
@@ -276,11 +382,13 @@ def test_an_unknown_pool_or_network_names_those_there_are(place: Place, option: 
     assert place.backend.list_instances() == ()
 
 
+@INCUS_ONLY
 def test_an_unknown_profile_names_those_there_are(place: Place) -> None:
     with pytest.raises(ConfigError, match=r"profiles: there is no profile nowhere.*default"):
         place.make("one", profiles=("nowhere",))
 
 
+@needs("mounts")
 def test_mounts_are_made_in_the_order_given(place: Place, tmp_path: object) -> None:
     mounts = (Mount(str(tmp_path), "/srv/b"), Mount(str(tmp_path), "/srv/a", readonly=False))
     assert place.make("one", mounts=mounts).mounts == mounts
@@ -305,16 +413,16 @@ def test_a_clone_has_the_disk_of_its_source_and_an_identity_of_its_own(place: Pl
 def test_a_clone_has_ssh_host_keys_of_its_own(place: Place) -> None:
     place.make("source")
     for kind in ("ed25519", "rsa", "ecdsa", "dsa"):
-        if place.backend.has_file("source", "/etc/ssh"):
+        if place.has("source", "/etc/ssh"):
             place.write("source", f"/etc/ssh/ssh_host_{kind}_key", "old")
             place.write("source", f"/etc/ssh/ssh_host_{kind}_key.pub", "old")
-    if not place.backend.has_file("source", "/etc/ssh"):
+    if not place.has("source", "/etc/ssh"):
         pytest.skip("the image has no folder for SSH keys")
     place.make("twin", CloneSource("source"))
     for kind, word in (("ed25519", "ssh-ed25519 "), ("rsa", "ssh-rsa "), ("ecdsa", "ecdsa-sha2-nistp256 ")):
         assert "OPENSSH PRIVATE KEY" in place.text("twin", f"/etc/ssh/ssh_host_{kind}_key")
         assert place.text("twin", f"/etc/ssh/ssh_host_{kind}_key.pub").startswith(word)
-    assert not place.backend.has_file("twin", "/etc/ssh/ssh_host_dsa_key")
+    assert not place.has("twin", "/etc/ssh/ssh_host_dsa_key")
     assert place.text("source", "/etc/ssh/ssh_host_rsa_key") == "old"
 
 
@@ -325,10 +433,11 @@ def test_a_clone_of_a_checkpoint_has_the_disk_of_then_and_not_the_keys(place: Pl
     place.write("source", "/root/mine", "now")
     twin = place.make("twin", CloneSource("source", "ready"), keys={KEY_OWNER: "me"})
     assert place.text("twin", "/root/mine") == "then"
-    assert twin.keys == {KEY_KIND: SANDBOX, KEY_HARDENING: "standard", KEY_OWNER: "me"} | _shared(twin)
+    assert twin.keys == {KEY_KIND: SANDBOX, KEY_HARDENING: place.hardening, KEY_OWNER: "me"} | _shared(place, twin)
     assert place.backend.list_checkpoints("twin") == ()
 
 
+@needs("mounts")
 def test_a_clone_has_no_mounts_of_its_source_nor_of_its_checkpoint(place: Place, tmp_path: object) -> None:
     source = place.make("source", mounts=(Mount(str(tmp_path), "/srv/then"),))
     place.backend.create_checkpoint("source", "ready", None, Deadline(SECONDS))
@@ -360,6 +469,7 @@ def test_what_is_not_named_in_a_change_stays(place: Place) -> None:
     assert (after.hardening, after.network, after.pool) == (made.hardening, made.network, made.pool)
 
 
+@needs("disk")
 def test_a_disk_that_grows_keeps_its_pool(place: Place) -> None:
     made = place.make("one", limits=Limits(disk=3 * GIB))
     place.backend.update_instance(made, InstanceChange(Limits(disk=4 * GIB)), Deadline(SECONDS))
@@ -367,6 +477,7 @@ def test_a_disk_that_grows_keeps_its_pool(place: Place) -> None:
     assert (after.limits.disk, after.pool) == (4 * GIB, made.pool)
 
 
+@needs("mounts")
 def test_mounts_are_replaced_as_a_whole(place: Place, tmp_path: object) -> None:
     made = place.make("one", mounts=(Mount(str(tmp_path), "/srv/a"), Mount(str(tmp_path), "/srv/b")))
     wanted = (Mount(str(tmp_path), "/srv/c"),)
@@ -374,6 +485,7 @@ def test_mounts_are_replaced_as_a_whole(place: Place, tmp_path: object) -> None:
     assert place.get("one").mounts == wanted
 
 
+@needs("strict")
 @pytest.mark.parametrize(("old", "new"), [("none", "strict"), ("strict", "standard"), ("standard", "none")])
 def test_a_change_of_level_leaves_nothing_of_the_old_one(place: Place, old: str, new: str) -> None:
     made = place.make("one", hardening=old)
@@ -396,6 +508,7 @@ def test_a_start_meanwhile_is_no_conflict(place: Place) -> None:
     assert place.get("one").labels == {"first": "1"}
 
 
+@needs("nesting")
 def test_what_only_a_start_brings_is_said_until_then(place: Place, running: str) -> None:
     place.backend.update_instance(place.get(running), InstanceChange(nesting=True), Deadline(SECONDS))
     assert place.get(running).restart_required
@@ -407,6 +520,7 @@ def test_what_only_a_start_brings_is_said_until_then(place: Place, running: str)
 # -- power and end
 
 
+@needs("freeze")
 def test_power_goes_through_its_states(place: Place) -> None:
     place.make("one")
     for action, status in (
@@ -471,6 +585,7 @@ def test_writes_to_what_is_not_there_say_so(place: Place) -> None:
 # -- checkpoints
 
 
+@needs("expires")
 def test_checkpoints_are_listed_oldest_first_with_their_expiry(place: Place) -> None:
     place.make("one", keys={KEY_PROTECTED: "b"})
     end = datetime(2032, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
@@ -502,6 +617,7 @@ def test_a_checkpoint_that_is_deleted_is_gone(place: Place) -> None:
         place.backend.delete_checkpoint("one", "ready", Deadline(SECONDS))
 
 
+@needs("mounts")
 def test_a_restore_brings_the_disk_back_and_nothing_else(place: Place, tmp_path: object) -> None:
     made = place.make("one", keys={"label.then": "1"}, limits=Limits(memory=GIB // 4), hardening="none")
     place.write("one", "/root/mine", "then")
@@ -525,6 +641,7 @@ def test_a_restore_brings_the_disk_back_and_nothing_else(place: Place, tmp_path:
     place.backend.set_power("one", "start", Deadline(SECONDS))
 
 
+@INCUS_ONLY
 def test_what_is_recorded_of_the_disk_goes_where_the_disk_goes(place: Place) -> None:
     made = place.make("one")
     place.backend.create_checkpoint("one", "bare", None, Deadline(SECONDS))
@@ -550,6 +667,7 @@ def test_a_restore_of_an_unknown_label_changes_nothing(place: Place) -> None:
     assert place.get("one") == made
 
 
+@INCUS_ONLY
 def test_drivers_that_keep_newer_checkpoints_lose_none(place: Place) -> None:
     made = place.make("one")
     for label in ("a", "b"):
@@ -565,6 +683,7 @@ def empty(name: str, owner: str = "") -> InstanceSpec:
     return InstanceSpec(name, None, {KEY_KIND: "base", KEY_OWNER: owner, KEY_UNFINISHED: secrets.token_hex(8)})
 
 
+@needs("base")
 def test_an_instance_without_content_has_nothing_but_its_keys(place: Place) -> None:
     place.backend.create_instance(empty("base-one"), Deadline(SECONDS))
     made = place.get("base-one")
@@ -576,6 +695,7 @@ def test_an_instance_without_content_has_nothing_but_its_keys(place: Place) -> N
     assert place.get("base-one") == made
 
 
+@needs("base")
 def test_an_instance_keeps_disk_and_keys_under_another_name(place: Place) -> None:
     before = place.make("build-one", keys={"lineage": "abc"})
     place.write("build-one", "/root/it", "text")
@@ -586,6 +706,7 @@ def test_an_instance_keeps_disk_and_keys_under_another_name(place: Place) -> Non
     assert place.text("build-one-abc", "/root/it") == "text"
 
 
+@needs("base")
 def test_a_name_that_is_taken_or_an_instance_that_is_gone_cannot_be_renamed(place: Place) -> None:
     place.make("one")
     place.make("two")
@@ -596,6 +717,7 @@ def test_a_name_that_is_taken_or_an_instance_that_is_gone_cannot_be_renamed(plac
     assert {found.name for found in place.backend.list_instances()} == {"one", "two"}
 
 
+@INCUS_ONLY
 def test_an_instance_tells_its_image_and_its_last_start(place: Place) -> None:
     made = place.make("one")
     assert made.image_fingerprint in {image.fingerprint for image in place.backend.list_images()}
@@ -613,7 +735,7 @@ def test_an_instance_tells_its_image_and_its_last_start(place: Place) -> None:
 
 
 def test_files_come_back_byte_by_byte(place: Place) -> None:
-    place.make("one")
+    place.open("one")
     content = bytes(range(256)) * 5000
     place.backend.write_file("one", "/root/täst file", io.BytesIO(content), mode=0o600, uid=7, gid=8)
     target = io.BytesIO()
@@ -623,14 +745,14 @@ def test_files_come_back_byte_by_byte(place: Place) -> None:
 
 
 def test_a_file_is_written_over_whole(place: Place) -> None:
-    place.make("one")
+    place.open("one")
     place.write("one", "/root/it", "long text")
     place.write("one", "/root/it", "short")
     assert place.text("one", "/root/it") == "short"
 
 
 def test_files_that_are_not_there_are_told_from_those_that_are(place: Place) -> None:
-    place.make("one")
+    place.open("one")
     assert place.backend.has_file("one", "/etc/passwd")
     assert place.backend.has_file("one", "/etc")
     assert not place.backend.has_file("one", "/etc/nothing")
@@ -642,7 +764,7 @@ def test_files_that_are_not_there_are_told_from_those_that_are(place: Place) -> 
 
 
 def test_a_file_that_is_deleted_is_gone(place: Place) -> None:
-    place.make("one")
+    place.open("one")
     place.write("one", "/root/it", "text")
     place.backend.delete_file("one", "/root/it")
     assert not place.backend.has_file("one", "/root/it")
@@ -686,11 +808,13 @@ def test_a_command_that_takes_too_long_is_killed_with_what_it_started(place: Pla
     assert f"sleep {word}" not in alive.stdout.decode()
 
 
+@INCUS_ONLY
 def test_nothing_of_a_command_is_in_the_servers_list_of_operations(place: Place, running: str) -> None:
     word = secrets.token_hex(12)
     seen: list[str] = []
 
     def gate(_text: bytes) -> bytes:
+        assert isinstance(place.backend, IncusBackend)
         seen.append(str(place.backend._client.get("/1.0/operations", recursion="1")))
         return b""
 
@@ -706,7 +830,7 @@ def test_a_user_that_the_guest_does_not_know_is_refused(place: Place, running: s
 
 
 def test_an_account_is_found_by_name_and_by_number(place: Place) -> None:
-    place.make("one")
+    place.open("one")
     assert place.backend.account("one", "nobody") == place.backend.account("one", "65534")
     assert place.backend.account("one", "nobody").uid == 65534
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import ConfigError
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import ExecRequest
-from ansible_collections.pixels.sandbox.plugins.module_utils._incus.execution import KILLER, MARK, WRAPPER, header
+from ansible_collections.pixels.sandbox.plugins.module_utils._core.shell import KILLER, MARK, WRAPPER, header
 
 AWKWARD = (
     "plain",

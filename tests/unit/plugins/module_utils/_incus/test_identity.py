@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.deadline import Deadline
+from ansible_collections.pixels.sandbox.plugins.module_utils._core.identity import host_key
 from ansible_collections.pixels.sandbox.plugins.module_utils._incus.client import Client
-from ansible_collections.pixels.sandbox.plugins.module_utils._incus.identity import give_identity, host_key
+from ansible_collections.pixels.sandbox.plugins.module_utils._incus.identity import give_identity
 from cryptography.hazmat.primitives import serialization
 from support.fake_guest import FOLDER, FakeDisk, FakeFile
 from support.fake_incus import FakeIncus

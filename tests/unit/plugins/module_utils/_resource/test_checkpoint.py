@@ -21,7 +21,12 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import
     PixelsError,
     StepFailed,
 )
-from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import Checkpoint, Instance, InstanceChange
+from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import (
+    Checkpoint,
+    Features,
+    Instance,
+    InstanceChange,
+)
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.plan import Plan, Work, apply
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.policy import policy
 from ansible_collections.pixels.sandbox.plugins.module_utils._resource import guest
@@ -49,6 +54,8 @@ DEFAULTS: dict[str, Any] = {
 
 class Server:
     """A server with the checkpoints of its sandboxes, that notes what it is told to do."""
+
+    features = Features()
 
     def __init__(self, *instances: Instance) -> None:
         self.instances = {instance.name: instance for instance in instances}

@@ -22,6 +22,7 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import
 )
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import (
     KEY_EGRESS,
+    Features,
     GatewayState,
     Instance,
     InstanceChange,
@@ -49,6 +50,8 @@ LIST = policy("allowlist", allow=["a.example.test"])
 
 class Server:
     """A server with a gateway that enforces what it is given, as long as it is not told to fail."""
+
+    features = Features()
 
     def __init__(self, *instances: Instance, gateway: bool = True) -> None:
         self.there = {instance.name: instance for instance in instances}

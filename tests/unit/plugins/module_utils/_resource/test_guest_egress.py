@@ -24,6 +24,7 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import 
     KEY_EGRESS,
     ExecRequest,
     ExecResult,
+    Features,
     GatewayState,
     Instance,
     InstanceChange,
@@ -45,6 +46,8 @@ WANTED: dict[str, Any] = {"mode": "allowlist", "allow": ["a.example.test"], "enf
 
 class Server:
     """A server with one sandbox, whose program does as it is told unless answers say otherwise."""
+
+    features = Features()
 
     def __init__(self, status: str = "running", wanted: Policy | None = None, wire: str | None = None) -> None:
         keys = {"kind": "sandbox", **({KEY_EGRESS: wanted.text} if wanted else {})}

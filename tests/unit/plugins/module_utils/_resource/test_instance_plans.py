@@ -29,6 +29,7 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import 
     Console,
     ExecRequest,
     ExecResult,
+    Features,
     Image,
     ImageSource,
     Instance,
@@ -81,6 +82,8 @@ def box(name: str = "box", **fields: Any) -> Instance:
 
 class Server:
     """A server that has these instances, notes what it is told to do, and does it."""
+
+    features = Features()
 
     def __init__(self, *instances: Instance) -> None:
         self.there = {instance.name: instance for instance in instances}
