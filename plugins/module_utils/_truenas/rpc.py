@@ -258,21 +258,30 @@ class _Session:
 
 @dataclass
 class _Job:
-    """A job that we started; seen is the first that the server told of it."""
+    """A job that we started over a session; seen is the first that the server told of it."""
 
     number: int
     method: str
     params: list[Any]
+    session: _Session
     seen: Mapping[str, Any] | None = None
 
-    def is_this(self, record: Mapping[str, Any]) -> bool:
-        """Say whether a record of this number is of this job: numbers begin anew when the middleware restarts."""
+    def knows(self, record: Mapping[str, Any], session: _Session) -> bool:
+        """Say whether a record of this number, got over a session, is of this job, and remember it.
+
+        Numbers begin anew when the middleware restarts, which ends every session: over the one that started the job it can be
+        no other. Later it must be what was told before, or at least what was asked for.
+        """
         if record.get("method", self.method) != self.method:
             return False
-        if self.seen is None:
-            return record.get("arguments", self.params) == self.params
-        started = self.seen.get("time_started")
-        return record.get("arguments") == self.seen.get("arguments") and started in (None, record.get("time_started"))
+        if session is not self.session:
+            before = self.seen or {"arguments": self.params}
+            started = before.get("time_started")
+            if record.get("arguments") != before["arguments"] or started not in (None, record.get("time_started")):
+                return False
+        if "arguments" in record and not (self.seen or {}).get("time_started"):
+            self.seen = dict(record)
+        return True
 
 
 class Rpc:
@@ -335,7 +344,7 @@ class Rpc:
         number, session = self._exchange(method, params, deadline, watch=True)
         if not isinstance(number, int) or isinstance(number, bool):
             raise OutcomeUnknown(f"{method}: the server names no job")
-        return self._wait(_Job(number, method, json.loads(json.dumps(list(params)))), session, deadline)
+        return self._wait(_Job(number, method, json.loads(json.dumps(list(params))), session), deadline)
 
     def check_permitted(self, methods: Iterable[str], deadline: Deadline) -> None:
         """Raise AuthenticationFailed, which names all that is missing, where the user of the key may not call these.
@@ -362,14 +371,14 @@ class Rpc:
         (number, target), session = self._exchange(
             "core.download", ["filesystem.get", [path], "file"], deadline, watch=True
         )
-        job = _Job(number, "filesystem.get", [path])
+        job = _Job(number, "filesystem.get", [path], session)
         try:
             content = self.transport.download(target, most, deadline.left())
         except ConnectionFailed:
             # the job knows better why
-            self._wait(job, session, deadline)
+            self._wait(job, deadline)
             raise
-        self._wait(job, session, deadline)
+        self._wait(job, deadline)
         return content
 
     def close(self) -> None:
@@ -386,6 +395,7 @@ class Rpc:
         """Return the result of a request and the session that it came by; watch has that one tell of jobs."""
         turn = relogins = 0
         while True:
+            deadline.check(method)
             session = self._connected(deadline)
             if not self._calls.acquire(timeout=deadline.left()):
                 deadline.check(f"{method}: waiting for other calls")
@@ -433,16 +443,16 @@ class Rpc:
 
     # -- jobs
 
-    def _wait(self, job: _Job, session: _Session, deadline: Deadline) -> Any:
+    def _wait(self, job: _Job, deadline: Deadline) -> Any:
         """Return the result of a job by what the server tells of it, and by asking after a reconnect."""
+        session = job.session
         while True:
-            record, lost = self._told(job, session, deadline)
+            record = self._told(job, session, deadline)
             if record is None:
                 deadline.check(f"{job.method}: job {job.number}, which goes on")
                 try:
-                    if lost:
-                        session = self._connected(deadline)
-                        session.watch(deadline)
+                    session = self._connected(deadline)
+                    session.watch(deadline)
                     record = self._looked_up(job, deadline)
                 except _Lost:
                     continue
@@ -455,31 +465,26 @@ class Rpc:
                     return record.get("result")
                 raise job_failure(job.method, record, self.endpoint)
 
-    def _told(self, job: _Job, session: _Session, deadline: Deadline) -> tuple[dict[str, Any] | None, bool]:
-        """Return the end of a job if it is told in time, and whether the connection was lost instead."""
+    def _told(self, job: _Job, session: _Session, deadline: Deadline) -> dict[str, Any] | None:
+        """Return the end of a job if it is told before it is time to ask; None at once when the connection is lost."""
         until = self._clock() + deadline.slice(self._pace.look)
         with session.news:
             while True:
                 record = session.jobs.get(job.number)
-                if record is not None and job.is_this(record):
-                    job.seen = job.seen if job.seen and job.seen.get("time_started") else dict(record)
-                    if record.get("state") in ENDED:
-                        return record, False
-                if session.why:
-                    return None, True
+                if record is not None and job.knows(record, session) and record.get("state") in ENDED:
+                    return record
                 left = until - self._clock()
-                if left <= 0:
-                    return None, False
+                if session.why or left <= 0:
+                    return None
                 session.news.wait(left)
 
     def _looked_up(self, job: _Job, deadline: Deadline) -> dict[str, Any]:
-        rows = self.call(JOBS, [[["id", "=", job.number]]], deadline)
-        if not rows or not job.is_this(rows[0]):
+        rows, session = self._exchange(JOBS, [[["id", "=", job.number]]], deadline)
+        if not rows or not job.knows(rows[0], session):
             raise OutcomeUnknown(
                 f"{job.method}: {self.endpoint.url} no longer knows its job {job.number}, as after a restart: "
                 "it may have been done or not"
             )
-        job.seen = job.seen if job.seen and job.seen.get("time_started") else rows[0]
         record: dict[str, Any] = rows[0]
         return record
 
