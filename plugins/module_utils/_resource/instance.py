@@ -779,16 +779,16 @@ def image_source(backend: Backend, text: str, server: str) -> ImageSource:
     remote, colon, rest = text.partition(":")
     if colon and not rest:
         raise ConfigError(f"image {text!r} names no image of {remote}")
-    if colon and remote == "local":
-        origin = ImageSource(rest)
-        backend.check_origin(origin)
-        return origin
-    if colon and remote == "images":
-        return ImageSource(rest, _verified(server))
-    if colon:
+    if colon and remote not in ("local", "images"):
         raise ConfigError(f"image {text!r}: the remote {remote!r} is not known; local: and images: are")
-    known = {alias for image in backend.list_images() for alias in (*image.aliases, image.fingerprint)}
-    return ImageSource(text, None if text in known else _verified(server))
+    if colon:
+        origin = ImageSource(rest, _verified(server) if remote == "images" else None)
+    else:
+        known = {alias for image in backend.list_images() for alias in (*image.aliases, image.fingerprint)}
+        origin = ImageSource(text, None if text in known else _verified(server))
+    if colon or origin.server:
+        backend.check_origin(origin)
+    return origin
 
 
 def _verified(server: str) -> str:
