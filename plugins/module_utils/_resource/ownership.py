@@ -46,6 +46,8 @@ def update(
     current = found
     for _turn in range(_TRIES):
         current = current or owned(backend, name)
+        if current.unfinished:
+            raise Conflict(f"{name} is being removed, or made again, by another run", 409)
         change = change_of(current)
         if not change:
             return

@@ -471,6 +471,15 @@ def test_what_is_renewed_before_it_goes_stays(late: bool) -> None:
     assert server.there == {"box": renewed}
 
 
+def test_what_is_renewed_too_late_is_told_so() -> None:
+    server = Server(box(keys={**OVER, "ttl": "60"}))
+    work = plan(server, renew=True)
+    # the run that removes it has claimed it by now
+    server.there["box"] = box(keys={**OVER, "ttl": "60", "unfinished": "2026-01-02T03:04:05Z/aa"}, revision="2")
+    assert "box is being removed, or made again, by another run" in str(apply(work)["box"])
+    assert server.changes == []
+
+
 def test_expired_is_for_absent() -> None:
     with pytest.raises(ConfigError, match="expired"):
         plan(Server(box()), expired=True)
