@@ -17,6 +17,7 @@ import fcntl
 import json
 import os
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -32,6 +33,7 @@ LEGS = Path("/etc/pixels/legs")
 STATE = Path("/var/lib/pixels")
 RUN = Path("/run/pixels")
 NGINX = Path("/etc/nginx/nginx.conf")
+UDP = Path("/proc/net/udp")
 LOG = Path("/var/log/pixels/refused.log")
 NFT_BASE = RUN / "nft.base"
 NFT_SUM = RUN / "nft.sum"
@@ -40,7 +42,7 @@ DYNAMIC = ("denied", "denied_out", "strangers", "leases", "counted", "queries", 
 #: Files that are made from legs, and go with them.
 OWN_FILES = (("/etc/systemd/network", "50-pxe-*.network"), ("/etc/pixels/dns", "pxe-*.conf"))
 READY_SECONDS = 10.0
-SETTLE_SECONDS = 3.0
+SETTLE_SECONDS = 10.0
 #: As in nginx's file.
 WORKERS = 2
 SET_SECONDS = 3600
@@ -155,7 +157,7 @@ def settled(names: Sequence[str]) -> dict[str, Any]:
         return [*told["problems"], *(f"{name}: {text}" for name in names for text in told["legs"][name]["problems"])]
 
     found = problems()
-    # an interface that has just come may not have its addresses yet
+    # an interface that has just come may not have its addresses yet, nor a DNS that was just started its sockets
     end = time.monotonic() + SETTLE_SECONDS
     while found and time.monotonic() < end:
         time.sleep(0.1)
@@ -349,12 +351,28 @@ def status(names: Sequence[str] | None = None) -> dict[str, Any]:
     }
     asked = [name for name in (legs if names is None else names) if name in legs]
     since = running(asked)
-    told = {name: leg_status(name, legs[name], files, addresses, since.get(name)) for name in asked}
+    answering = listeners(53)
+    told = {name: leg_status(name, legs[name], files, addresses, since.get(name), answering) for name in asked}
     return {"version": VERSION, "problems": problems, "legs": told}
 
 
+def listeners(port: int) -> set[str]:
+    """Return the addresses at which something takes what comes by UDP: a service that has just been started may end at once."""
+    found = set()
+    for line in (read(UDP) or "").splitlines()[1:]:
+        host, _colon, number = line.split()[1].partition(":")
+        if int(number, 16) == port:
+            found.add(socket.inet_ntoa(struct.pack("=I", int(host, 16))))
+    return found
+
+
 def leg_status(
-    name: str, leg: Mapping[str, Any], files: Mapping[str, str], addresses: Mapping[str, set[str]], since: float | None
+    name: str,
+    leg: Mapping[str, Any],
+    files: Mapping[str, str],
+    addresses: Mapping[str, set[str]],
+    since: float | None,
+    answering: set[str],
 ) -> dict[str, Any]:
     """Return what is in force of a leg; since is when its DNS was started, None where it does not run."""
     problems = [
@@ -367,6 +385,8 @@ def leg_status(
         problems.append(f"its interface has {', '.join(sorted(addresses[name])) or 'no address'}")
     if since is None:
         problems.append("its DNS does not run")
+    elif render.address(leg, 1) not in answering:
+        problems.append("its DNS does not answer")
     elif since < Path(f"/etc/pixels/dns/{name}.conf").stat().st_mtime - 1:
         problems.append("its DNS runs with an older file")
     return {

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -25,6 +26,11 @@ SETTINGS: dict[str, Any] = {
     "archives": [],
     "limits": {"connections": 512, "opened": 200, "queries": 200},
 }
+
+
+PLACES = (("100.64.1.1", 53), ("100.64.1.1", 67), ("100.64.2.1", 53), ("100.64.1.9", 5353))
+#: As the kernel writes them, in the order of bytes that the machine has.
+UDP_PLACES = [f"{struct.unpack('=I', bytes(map(int, host.split('.'))))[0]:08X}:{port:04X}" for host, port in PLACES]
 
 
 @pytest.fixture
@@ -107,6 +113,22 @@ def test_what_takes_a_moment_is_waited_for(program: ModuleType, monkeypatch: pyt
     services = Services(program, monkeypatch)
     services.late = 2
     assert program.apply({"set": {"pxe-0001": leg(1)}})["legs"]["pxe-0001"]["problems"] == []
+
+
+def test_a_dns_that_was_started_and_does_not_listen_is_told(program: ModuleType, tmp_path: Path) -> None:
+    rows = [f"   0: {place} 00000000:0000 07 00000000:00000000 00:00000000 00000000 0" for place in UDP_PLACES]
+    (tmp_path / "udp").write_text("  sl  local_address rem_address   st\n" + "\n".join(rows) + "\n")
+    program.UDP = tmp_path / "udp"
+    assert program.listeners(53) == {"100.64.1.1", "100.64.2.1"}
+    made = program.render.with_slots(leg(1, "a.example.test:22"), None)
+    addresses = {"pxe-0001": {"100.64.1.1", "100.64.1.3"}}
+
+    def problems(since: float | None, *answering: str) -> list[str]:
+        return list(program.leg_status("pxe-0001", made, {}, addresses, since, set(answering))["problems"])
+
+    assert problems(None) == ["its DNS does not run"]
+    for answering in ((), ("100.64.1.3",), ("100.64.2.1",)):
+        assert problems(1.0, *answering) == ["its DNS does not answer"]
 
 
 def test_a_file_that_is_no_leg_does_not_take_the_others_with_it(program: ModuleType) -> None:
