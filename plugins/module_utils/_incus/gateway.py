@@ -448,7 +448,8 @@ class Gateway:
             self._delete_network(wire_name)
         except ApiError:
             # a run that makes the sandbox again has found it, and brings its leg back
-            if names.server_name(name) not in self._users(self._client.get(f"{NETWORKS}/{wire_name}")):
+            found = self._client.find(f"{NETWORKS}/{wire_name}")
+            if found and names.server_name(name) not in self._users(found[0]):
                 raise
 
     def _delete_network(self, name: str) -> None:

@@ -600,8 +600,8 @@ def test_checkpoints_are_listed_oldest_first_with_their_expiry(place: Place) -> 
     assert not place.backend.is_whole(place.get("one"), "d")
 
 
-# a rule that a server has of its own for what an instance, or its profile, says
-@needs("profiles")
+# Incus alone has a rule for what an instance, or its profile, says
+@pytest.mark.parametrize("place", ["fake", REAL], indirect=True)
 def test_a_checkpoint_without_an_expiry_does_not_get_that_of_the_instance(place: Place) -> None:
     place.make("one")
     record, etag = place.backend._fetch("one")

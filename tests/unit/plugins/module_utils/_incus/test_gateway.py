@@ -83,8 +83,6 @@ class Site:
         return (found, "") if found else None
 
     def get(self, path: str, **_params: str) -> Any:
-        if path.startswith(f"{NETWORKS}/"):
-            return self.networks[path.rsplit("/", 1)[1]]
         return list(self.networks.values()) if path == NETWORKS else [{"name": "pixels"}]
 
     def request(self, method: str, path: str, json: Any = None) -> None:
