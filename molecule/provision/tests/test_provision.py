@@ -239,6 +239,7 @@ def again() -> dict[str, object]:
             "cp /bin/sh /usr/local/bin/past; chmod 4755 /usr/local/bin/past; touch /etc/systemd/system/past; chown pixel /etc/systemd/system/past",
             ["/usr/local/bin/past has rights of its own", "/etc/systemd/system/past can be changed by pixel"],
         ),
+        ("passwd -d root", ["root has an empty password"]),
     ],
 )
 def test_what_a_root_of_before_has_left_is_found(plant: str, words: list[str]) -> None:
@@ -263,7 +264,8 @@ def test_what_a_root_of_before_has_left_is_found(plant: str, words: list[str]) -
         )
         assert said.out == "root 755\n0\n"
     finally:
-        run("mol-near", "sh", "-c", "rm -f /etc/sudoers.d/past /usr/local/bin/past /etc/systemd/system/past")
+        clear = "rm -f /etc/sudoers.d/past /usr/local/bin/past /etc/systemd/system/past; usermod -p '*' root"
+        run("mol-near", "sh", "-c", clear)
 
 
 MISE_ARCHIVE = """
