@@ -302,6 +302,12 @@ class FakeIncus:
     def _networks(self, asked: Asked, name: str | None) -> Response:
         return self._collection(asked, self.networks, name, "Network not found")
 
+    def _network_state(self, asked: Asked, name: str) -> Response:
+        _only(asked, "GET")
+        if name not in self.networks:
+            raise Refused(404, "Network not found")
+        return _sync({"hwaddr": "10:66:6a:ff:00:01", "state": "up"})
+
     @staticmethod
     def _collection(asked: Asked, records: Mapping[str, Record], name: str | None, missing: str) -> Response:
         _only(asked, "GET")
@@ -593,6 +599,10 @@ class FakeIncus:
             if (changed["project"], profile) not in self.profiles:
                 raise Refused(400, f'Failed to load profile "{profile}"')
         self._check(changed)
+        for name, device in instance.record["devices"].items():
+            # whatever the request says of it, a NIC that gets another type gets another MAC
+            if name in changed["devices"] and _nic_type(device) != _nic_type(changed["devices"][name]):
+                changed["config"].pop(f"volatile.{name}.hwaddr", None)
         instance.record.update(changed)
         self._wire(instance)
 
@@ -953,6 +963,7 @@ _ROUTES: tuple[tuple[re.Pattern[str], Callable[..., Response]], ...] = tuple(
         (rf"/1\.0/storage-pools(?:{_NAME})?", FakeIncus._pools),
         (rf"/1\.0/storage-pools{_NAME}/volumes/container{_NAME}/snapshots{_NAME}", FakeIncus._volume),
         (rf"/1\.0/networks(?:{_NAME})?", FakeIncus._networks),
+        (rf"/1\.0/networks{_NAME}/state", FakeIncus._network_state),
         (r"/1\.0/images", FakeIncus._images),
         (r"/1\.0/profiles", FakeIncus._profiles),
         (rf"/1\.0/profiles{_NAME}", FakeIncus._profile),
@@ -967,3 +978,7 @@ _ROUTES: tuple[tuple[re.Pattern[str], Callable[..., Response]], ...] = tuple(
         (rf"/1\.0/operations{_NAME}(/wait)?", FakeIncus._one_operation),
     )
 )
+
+
+def _nic_type(device: Record) -> str:
+    return str(device.get("nictype") or ("bridged" if device["type"] == "nic" else ""))

@@ -625,6 +625,11 @@ class IncusBackend(Backend):
             if key.endswith(".hwaddr") or not key.startswith(turned_back)
         }
         self._put(name, {**record, **journal, "config": {**restored, **kept}}, etag, deadline)
+        # a NIC that was of another type then has lost its MAC by that, and the lease on its link belongs to that one
+        record, etag = self._fetch(name)
+        macs = {key: value for key, value in kept.items() if key.endswith(".hwaddr")}
+        if not macs.items() <= record["config"].items():
+            self._put(name, {**record, "config": {**record["config"], **macs}}, etag, deadline)
         self._drop_journal(name)
 
     def _drop_journal(self, name: str) -> None:

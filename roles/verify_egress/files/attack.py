@@ -513,7 +513,7 @@ def attempt(probe: Probe) -> dict[str, dict[str, str]]:
 def main() -> None:
     """Run the probes, side by side."""
     found: dict[str, dict[str, str]] = {}
-    with ThreadPoolExecutor(12) as pool:
+    with ThreadPoolExecutor(24) as pool:
         for outcomes in pool.map(attempt, json.load(sys.stdin)):
             found.update(outcomes)
     json.dump({"uid": os.getuid(), "outcomes": found}, sys.stdout)

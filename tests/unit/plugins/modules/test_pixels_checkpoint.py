@@ -123,6 +123,18 @@ def test_a_restore_keeps_what_was_set_since(server: FakeIncus, run: Run, box: st
     assert list(server.profiles) == [("default", "default")], "the journal of the restore is gone"
 
 
+def test_a_restore_keeps_the_mac_of_a_nic_that_was_of_another_type_then(server: FakeIncus, run: Run, box: str) -> None:
+    run(pixels_checkpoint, name=box, label="then")
+    record = server.instance("px-box").record
+    # the leg's lease is this one's, and nobody else gets an address there
+    record["devices"]["eth0"] = {"type": "nic", "nictype": "macvlan", "parent": "pixels0", "name": "eth0"}
+    record["config"]["volatile.eth0.hwaddr"] = "10:66:6a:00:00:09"
+    assert run(pixels_checkpoint, name=box, label="then", state="restored")["changed"]
+    after = server.instance("px-box").record
+    assert after["devices"]["eth0"]["nictype"] == "macvlan"
+    assert after["config"]["volatile.eth0.hwaddr"] == "10:66:6a:00:00:09"
+
+
 def test_a_restore_that_fails_keeps_what_was_set_too(server: FakeIncus, run: Run, box: str) -> None:
     run(pixels_checkpoint, name=box, label="then")
     run(pixels_instance, name=box, state="present", labels={"phase": "now"})

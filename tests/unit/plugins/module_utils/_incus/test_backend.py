@@ -303,6 +303,12 @@ def test_a_copy_names_configuration_and_devices_in_full(server: FakeIncus, backe
     assert "user.pixels.owner" not in config_of(server, "px-twin")
 
 
+def test_the_server_has_a_mac_on_a_link_that_is_there(server: FakeIncus, backend: IncusBackend) -> None:
+    server.add_network("pxe-0001")
+    assert backend.wire_address("pxe-0001") == "10:66:6a:ff:00:01"
+    assert backend.wire_address("pxe-0002") is None
+
+
 def test_a_clone_has_a_mac_of_its_own(server: FakeIncus, backend: IncusBackend) -> None:
     make(backend, name="source")
     server.instance("px-source").record["devices"]["eth0"]["hwaddr"] = "10:66:6a:00:00:01"
