@@ -31,10 +31,9 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import
     Unsupported,
 )
 from ansible_collections.pixels.sandbox.plugins.module_utils._truenas.rpc import Rpc, rpc_from
+from support.truenas.hurry import HURRY, Connect
 from support.truenas.server import API_KEY, Simulation
 from support.truenas.state import User
-
-from .conftest import HURRY, Connect
 
 CREATE = {"name": "px-a", "image": "debian/13", "autostart": False}
 DATASET = "tank/.ix-virt/containers/px-a"
