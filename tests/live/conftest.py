@@ -23,7 +23,7 @@ from support import live, quotas
 def _no_settings_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep PIXELS_* variables of the environment out of the options of modules; those for tests stay."""
     for name in os.environ:
-        if name.startswith("PIXELS_") and not name.startswith("PIXELS_TEST_"):
+        if name.startswith("PIXELS_") and not name.startswith(("PIXELS_TEST_", "PIXELS_TRUENAS_TRANSCRIPT")):
             monkeypatch.delenv(name)
 
 

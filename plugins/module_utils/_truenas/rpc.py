@@ -8,7 +8,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import queue
 import random
 import re
 import threading
@@ -16,14 +15,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from typing import Any
 
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.deadline import Deadline
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import (
     ApiError,
     AuthenticationFailed,
-    ConfigError,
     ConnectionFailed,
     DeadlineExceeded,
     OutcomeUnknown,
@@ -38,41 +35,32 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._truenas.failure im
     failure,
     job_failure,
 )
-from ansible_collections.pixels.sandbox.plugins.module_utils._truenas.transport import CONNECT_SECONDS, Link, Transport
+from ansible_collections.pixels.sandbox.plugins.module_utils._truenas.session import JOBS, Lost, Pace, Session
+from ansible_collections.pixels.sandbox.plugins.module_utils._truenas.transport import CONNECT_SECONDS, Transport
 
 #: A method whose name ends so changes nothing and may be asked again.
 READS = frozenset(
-    (
-        *(
-            "bridge_choices",
-            "config",
-            "device_list",
-            "download",
-            "get_instance",
-            "get_jobs",
-            "get_methods",
-            "get_network",
-        ),
-        *(
-            "image_choices",
-            "listdir",
-            "nic_choices",
-            "ping",
-            "pool_choices",
-            "query",
-            "stat",
-            "version",
-            "version_short",
-        ),
-    )
+    [
+        "bridge_choices",
+        "config",
+        "device_list",
+        "download",
+        "get_instance",
+        "get_jobs",
+        "get_methods",
+        "get_network",
+        "image_choices",
+        "listdir",
+        "nic_choices",
+        "ping",
+        "pool_choices",
+        "query",
+        "stat",
+        "version",
+        "version_short",
+    ]
 )
-JOBS = "core.get_jobs"
 ENDED = ("SUCCESS", "FAILED", "ABORTED")
-#: What a TrueNAS takes in one message, in characters.
-MOST_CHARACTERS = 65536
-MOST_CHARACTERS_OF_FILES = 2097152
-#: How many records of jobs are kept for those that have not asked for them yet; the server keeps as many.
-KEPT_JOBS = 1000
 SUPPORTED = ((25, 4), (25, 10))
 REFUSALS = {
     "AUTH_ERR": "refuses the API key",
@@ -94,185 +82,32 @@ ROLES = (
 )
 
 
-@dataclass(frozen=True)
-class Pace:
-    """How often and how long, in seconds; calls and logins are numbers."""
-
-    #: The server cuts a connection on which it has sent nothing for 60 s.
-    ping: float = 25.0
-    pong: float = 10.0
-    #: How many calls are under way at once; the server runs ten and lets ten wait.
-    calls: int = 10
-    #: How many logins a minute; the server refuses the 21st.
-    logins: int = 18
-    minute: float = 60.0
-    #: The first pause before something is tried again; it doubles up to the last.
-    first_pause: float = 0.5
-    last_pause: float = 30.0
-    #: How long a server that has answered before is tried again.
-    reconnect: float = 120.0
-    #: How often a job is asked for beside the events that tell of it.
-    look: float = 30.0
-
-
-class _Lost(Exception):
-    """The connection ended before an answer came; sent says whether the server may know the request."""
-
-    def __init__(self, why: str, sent: bool) -> None:
-        super().__init__(why)
-        self.sent = sent
-
-
-class _Session:
-    """One connection of one process: a thread reads what comes and hands it to those that wait."""
-
-    def __init__(self, link: Link, pace: Pace, clock: Callable[[], float]) -> None:
-        self._link = link
-        self._pace = pace
-        self._clock = clock
-        self._numbers = itertools.count(1)
-        self._lock = threading.Lock()
-        self._waiting: dict[int, queue.SimpleQueue[dict[str, Any] | None]] = {}
-        self._watching = threading.Lock()
-        self._watched = False
-        #: The last that was told of each job.
-        self.jobs: dict[int, dict[str, Any]] = {}
-        self.news = threading.Condition()
-        self.why = ""
-        self._reader = threading.Thread(target=self._read, name="truenas", daemon=True)
-        self._reader.start()
-
-    def ask(self, method: str, params: Sequence[Any], deadline: Deadline) -> dict[str, Any]:
-        """Send a request and return its answer; _Lost when there will be none."""
-        number = next(self._numbers)
-        text = json.dumps({"jsonrpc": "2.0", "id": number, "method": method, "params": list(params)})
-        most = MOST_CHARACTERS_OF_FILES if method == "filesystem.file_receive" else MOST_CHARACTERS
-        if len(text) > most:
-            raise ConfigError(
-                f"{method}: a request of {len(text)} characters is more than the {most} that TrueNAS takes"
-            )
-        answer: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
-        with self._lock:
-            if self.why:
-                raise _Lost(self.why, sent=False)
-            self._waiting[number] = answer
-        try:
-            self._link.send(text)
-            reply = answer.get(timeout=deadline.left())
-        except ConnectionFailed as exc:
-            self._end(str(exc))
-            raise _Lost(self.why, sent=True) from exc
-        except queue.Empty:
-            raise DeadlineExceeded(
-                f"{method}: no answer after {deadline.seconds:g} s; it may still be worked at"
-            ) from None
-        finally:
-            with self._lock:
-                self._waiting.pop(number, None)
-        if reply is None:
-            raise _Lost(self.why, sent=True)
-        return reply
-
-    def watch(self, deadline: Deadline) -> None:
-        """Have the server tell of jobs, from now on."""
-        with self._watching:
-            if not self._watched:
-                reply = self.ask("core.subscribe", [JOBS], deadline)
-                if "error" in reply:
-                    raise ConnectionFailed(f"the server does not tell of jobs: {reply['error'].get('message')}")
-                self._watched = True
-
-    def close(self) -> None:
-        """End the connection; who still waits for an answer is told that there will be none."""
-        self._end("it was closed")
-        if threading.current_thread() is not self._reader:
-            self._reader.join(1)
-
-    def _end(self, why: str) -> None:
-        with self._lock:
-            self.why = self.why or why
-            waiting = list(self._waiting.values())
-        for answer in waiting:
-            answer.put(None)
-        with self.news:
-            self.news.notify_all()
-        self._link.break_off()
-
-    def _read(self) -> None:
-        """Hand out what comes until the connection ends; pings go by the clock, however much comes meanwhile."""
-        pace, clock = self._pace, self._clock
-        due, asked, heard = clock() + pace.ping, None, 0
-        try:
-            while not self.why:
-                now = clock()
-                if asked is not None and self._link.heard > heard:
-                    asked = None
-                if asked is not None and now >= asked + pace.pong:
-                    raise ConnectionFailed(f"no sign of life for {pace.pong:g} s after a ping")
-                if asked is None and now >= due:
-                    heard, asked, due = self._link.heard, now, now + pace.ping
-                    self._link.ping()
-                until = due if asked is None else asked + pace.pong
-                message = self._link.receive(until - now)
-                if message is not None:
-                    self._take(message)
-        except ConnectionFailed as exc:
-            self._end(str(exc))
-        finally:
-            # nobody waits for a thread that is gone, whatever ended it
-            self._end("nothing is read any more")
-            self._link.close()
-
-    def _take(self, message: bytes) -> None:
-        try:
-            value = json.loads(message, object_hook=_plain if b'"$' in message else None)
-        except ValueError as exc:
-            raise ConnectionFailed("the server sends what is no JSON") from exc
-        if not isinstance(value, dict):
-            raise ConnectionFailed("the server sends what is no JSON-RPC")
-        if "method" in value:
-            self._take_event(value)
-            return
-        with self._lock:
-            answer = self._waiting.get(value.get("id") or 0)
-        if answer:
-            answer.put(value)
-
-    def _take_event(self, value: Mapping[str, Any]) -> None:
-        params = value.get("params")
-        if (
-            not isinstance(params, dict)
-            or params.get("collection") != JOBS
-            or not isinstance(params.get("fields"), dict)
-        ):
-            return
-        with self.news:
-            number = int(params["id"])
-            # moved to the end, so that the oldest is the first to go
-            known = self.jobs.pop(number, {})
-            self.jobs[number] = {**known, **params["fields"]}
-            if len(self.jobs) > KEPT_JOBS:
-                del self.jobs[next(iter(self.jobs))]
-            self.news.notify_all()
-
-
 @dataclass
 class _Job:
-    """A job that we started; seen is the first that the server told of it."""
+    """A job that we started over a session; seen is the first that the server told of it."""
 
     number: int
     method: str
     params: list[Any]
+    session: Session
     seen: Mapping[str, Any] | None = None
 
-    def is_this(self, record: Mapping[str, Any]) -> bool:
-        """Say whether a record of this number is of this job: numbers begin anew when the middleware restarts."""
+    def knows(self, record: Mapping[str, Any], session: Session) -> bool:
+        """Say whether a record of this number, got over a session, is of this job, and remember it.
+
+        Numbers begin anew when the middleware restarts, which ends every session: over the one that started the job it can be
+        no other. Later it must be what was told before, or at least what was asked for.
+        """
         if record.get("method", self.method) != self.method:
             return False
-        if self.seen is None:
-            return record.get("arguments", self.params) == self.params
-        started = self.seen.get("time_started")
-        return record.get("arguments") == self.seen.get("arguments") and started in (None, record.get("time_started"))
+        if session is not self.session:
+            before = self.seen or {"arguments": self.params}
+            started = before.get("time_started")
+            if record.get("arguments") != before["arguments"] or started not in (None, record.get("time_started")):
+                return False
+        if "arguments" in record and not (self.seen or {}).get("time_started"):
+            self.seen = dict(record)
+        return True
 
 
 class Rpc:
@@ -297,7 +132,7 @@ class Rpc:
         self._version = ""
         self._methods: dict[str, frozenset[str]] = {}
         self._logins: deque[float] = deque(maxlen=self._pace.logins)
-        self._session: _Session | None = None
+        self._session: Session | None = None
         self._process = 0
         self._begin()
 
@@ -335,7 +170,7 @@ class Rpc:
         number, session = self._exchange(method, params, deadline, watch=True)
         if not isinstance(number, int) or isinstance(number, bool):
             raise OutcomeUnknown(f"{method}: the server names no job")
-        return self._wait(_Job(number, method, json.loads(json.dumps(list(params)))), session, deadline)
+        return self._wait(_Job(number, method, json.loads(json.dumps(list(params))), session), deadline)
 
     def check_permitted(self, methods: Iterable[str], deadline: Deadline) -> None:
         """Raise AuthenticationFailed, which names all that is missing, where the user of the key may not call these.
@@ -362,14 +197,14 @@ class Rpc:
         (number, target), session = self._exchange(
             "core.download", ["filesystem.get", [path], "file"], deadline, watch=True
         )
-        job = _Job(number, "filesystem.get", [path])
+        job = _Job(number, "filesystem.get", [path], session)
         try:
             content = self.transport.download(target, most, deadline.left())
         except ConnectionFailed:
             # the job knows better why
-            self._wait(job, session, deadline)
+            self._wait(job, deadline)
             raise
-        self._wait(job, session, deadline)
+        self._wait(job, deadline)
         return content
 
     def close(self) -> None:
@@ -382,10 +217,11 @@ class Rpc:
 
     def _exchange(
         self, method: str, params: Sequence[Any], deadline: Deadline, watch: bool = False
-    ) -> tuple[Any, _Session]:
+    ) -> tuple[Any, Session]:
         """Return the result of a request and the session that it came by; watch has that one tell of jobs."""
         turn = relogins = 0
         while True:
+            deadline.check(method)
             session = self._connected(deadline)
             if not self._calls.acquire(timeout=deadline.left()):
                 deadline.check(f"{method}: waiting for other calls")
@@ -396,7 +232,7 @@ class Rpc:
                     session.watch(deadline)
                 changes = method.rpartition(".")[2] not in READS
                 reply = session.ask(method, params, deadline)
-            except _Lost as lost:
+            except Lost as lost:
                 # what was not sent, and what only reads, is asked again
                 if lost.sent and changes:
                     raise OutcomeUnknown(
@@ -433,18 +269,18 @@ class Rpc:
 
     # -- jobs
 
-    def _wait(self, job: _Job, session: _Session, deadline: Deadline) -> Any:
+    def _wait(self, job: _Job, deadline: Deadline) -> Any:
         """Return the result of a job by what the server tells of it, and by asking after a reconnect."""
+        session = job.session
         while True:
-            record, lost = self._told(job, session, deadline)
+            record = self._told(job, session, deadline)
             if record is None:
                 deadline.check(f"{job.method}: job {job.number}, which goes on")
                 try:
-                    if lost:
-                        session = self._connected(deadline)
-                        session.watch(deadline)
+                    session = self._connected(deadline)
+                    session.watch(deadline)
                     record = self._looked_up(job, deadline)
-                except _Lost:
+                except Lost:
                     continue
                 except ConnectionFailed as exc:
                     raise OutcomeUnknown(f"{job.method}: what became of job {job.number} is not known: {exc}") from exc
@@ -455,31 +291,26 @@ class Rpc:
                     return record.get("result")
                 raise job_failure(job.method, record, self.endpoint)
 
-    def _told(self, job: _Job, session: _Session, deadline: Deadline) -> tuple[dict[str, Any] | None, bool]:
-        """Return the end of a job if it is told in time, and whether the connection was lost instead."""
+    def _told(self, job: _Job, session: Session, deadline: Deadline) -> dict[str, Any] | None:
+        """Return the end of a job if it is told before it is time to ask; None at once when the connection is lost."""
         until = self._clock() + deadline.slice(self._pace.look)
         with session.news:
             while True:
                 record = session.jobs.get(job.number)
-                if record is not None and job.is_this(record):
-                    job.seen = job.seen if job.seen and job.seen.get("time_started") else dict(record)
-                    if record.get("state") in ENDED:
-                        return record, False
-                if session.why:
-                    return None, True
+                if record is not None and job.knows(record, session) and record.get("state") in ENDED:
+                    return record
                 left = until - self._clock()
-                if left <= 0:
-                    return None, False
+                if session.why or left <= 0:
+                    return None
                 session.news.wait(left)
 
     def _looked_up(self, job: _Job, deadline: Deadline) -> dict[str, Any]:
-        rows = self.call(JOBS, [[["id", "=", job.number]]], deadline)
-        if not rows or not job.is_this(rows[0]):
+        rows, session = self._exchange(JOBS, [[["id", "=", job.number]]], deadline)
+        if not rows or not job.knows(rows[0], session):
             raise OutcomeUnknown(
                 f"{job.method}: {self.endpoint.url} no longer knows its job {job.number}, as after a restart: "
                 "it may have been done or not"
             )
-        job.seen = job.seen if job.seen and job.seen.get("time_started") else rows[0]
         record: dict[str, Any] = rows[0]
         return record
 
@@ -492,7 +323,7 @@ class Rpc:
         self._session = None
         self._process = os.getpid()
 
-    def _connected(self, deadline: Deadline) -> _Session:
+    def _connected(self, deadline: Deadline) -> Session:
         if self._process != os.getpid():
             self._begin()
         session = self._session
@@ -507,7 +338,7 @@ class Rpc:
         finally:
             self._lock.release()
 
-    def _persistent(self, deadline: Deadline) -> _Session:
+    def _persistent(self, deadline: Deadline) -> Session:
         """Return a session; a server that has answered before is given the time of a restart."""
         patience = self._clock() + (self._pace.reconnect if self._version else 0)
         for turn in itertools.count():
@@ -521,16 +352,16 @@ class Rpc:
             self._pause(turn, deadline, f"{self.endpoint.url} does not come back")
         raise ConnectionFailed(self.endpoint.url)
 
-    def _logged_in(self, deadline: Deadline) -> _Session:
+    def _logged_in(self, deadline: Deadline) -> Session:
         for turn in itertools.count():
             self._take_turn(deadline)
             deadline.check(f"{self.endpoint.url}: not logged in")
-            session = _Session(self.transport.connect(deadline.slice(CONNECT_SECONDS)), self._pace, self._clock)
+            session = Session(self.transport.connect(deadline.slice(CONNECT_SECONDS)), self._pace, self._clock)
             try:
                 if self._accepted(session, deadline):
                     self._check_version(session, deadline)
                     return session
-            except _Lost as lost:
+            except Lost as lost:
                 session.close()
                 raise ConnectionFailed(f"{self.endpoint.url}: no login: {self.endpoint.masked(str(lost))}") from lost
             except PixelsError:
@@ -548,7 +379,7 @@ class Rpc:
                 self._sleep(deadline.slice(wait))
         self._logins.append(self._clock())
 
-    def _accepted(self, session: _Session, deadline: Deadline) -> bool:
+    def _accepted(self, session: Session, deadline: Deadline) -> bool:
         """Log in; False when the server wants that to be tried later."""
         endpoint = self.endpoint
         reply = session.ask(
@@ -575,7 +406,7 @@ class Rpc:
             raise AuthenticationFailed(f"{endpoint.url} {words} (user {endpoint.username})")
         return True
 
-    def _check_version(self, session: _Session, deadline: Deadline) -> None:
+    def _check_version(self, session: Session, deadline: Deadline) -> None:
         reply = session.ask("system.version_short", [], deadline)
         if "error" in reply:
             raise failure("system.version_short", reply["error"], self.endpoint)
@@ -597,14 +428,3 @@ def _release(text: str) -> tuple[int, int] | None:
     """Return the first two numbers of a version, such as 25.10-RC.1; None for a development one."""
     found = re.match(r"(\d+)\.(\d+)", text)
     return (int(found[1]), int(found[2])) if found else None
-
-
-def _plain(value: dict[str, Any]) -> Any:
-    """Return what the server's own notation stands for: times are aware, sets are lists."""
-    if len(value) == 1:
-        if "$date" in value:
-            return datetime.fromtimestamp(value["$date"] / 1000, timezone.utc)
-        for word in ("$set", "$time"):
-            if word in value:
-                return value[word]
-    return value

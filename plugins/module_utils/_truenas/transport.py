@@ -42,9 +42,11 @@ class Link:
     OpenSSL's connections are not for two threads at once, so each use of it is brief and under one lock; waiting is not.
     """
 
-    def __init__(self, connection: websocket.WebSocket, stream: socket.socket, url: str, most: int) -> None:
+    def __init__(self, connection: websocket.WebSocket, stream: ssl.SSLSocket, url: str, most: int) -> None:
         self._connection = connection
         self._stream = stream
+        self._poll = select.poll()
+        self._poll.register(stream.fileno(), select.POLLIN)
         self._url = url
         self._most = most
         self._use = threading.Lock()
@@ -97,11 +99,7 @@ class Link:
         import websocket as library
 
         try:
-            frame = self._frame()
-            if frame is None:
-                if not _readable(self._stream, seconds):
-                    return None
-                frame = self._frame()
+            frame = self._frame() if self._is_readable(seconds) else None
         except (library.WebSocketException, OSError) as exc:
             raise ConnectionFailed(f"{self._url}: the connection broke: {exc}") from exc
         if frame is None:
@@ -116,6 +114,12 @@ class Link:
         elif frame.opcode == code.OPCODE_CLOSE:
             raise ConnectionFailed(f"{self._url} closed the connection{_why(data)}")
         return None
+
+    def _is_readable(self, seconds: float) -> bool:
+        with self._use:
+            if self._stream.pending():
+                return True
+        return bool(self._poll.poll(min(max(0.0, seconds), 3600.0) * 1000))
 
     def _frame(self) -> websocket.ABNF | None:
         """Return a frame if one is there whole; the library keeps the parts of one that is not."""
@@ -248,12 +252,6 @@ class Transport:
         if isinstance(exc, OSError) and exc.errno:
             return ConnectionFailed(f"{url} cannot be reached: {exc.strerror or os.strerror(exc.errno)}")
         return ConnectionFailed(f"{url} cannot be reached: {exc}")
-
-
-def _readable(stream: socket.socket, seconds: float) -> bool:
-    poll = select.poll()
-    poll.register(stream.fileno(), select.POLLIN)
-    return bool(poll.poll(min(max(0.0, seconds), 3600.0) * 1000))
 
 
 def _why(data: bytes) -> str:

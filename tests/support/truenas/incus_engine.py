@@ -41,11 +41,16 @@ def incus_words() -> Iterator[None]:
         raise EngineError(str(exc)) from exc
 
 
+def _fresh(project: str) -> Client:
+    """Return a client for one change: a connection that was kept may have been idle for too long, and a change is not sent twice."""
+    return Client(DirectTransport(endpoint_from({"incus_project": project})))
+
+
 class IncusEngine(Engine):
     """Containers of one project; without a name of one it makes its own, and removes it at its end."""
 
     def __init__(self, project: str = "", pool: str = "", network: str = "") -> None:
-        whole = Client(DirectTransport(endpoint_from({})))
+        whole = _fresh("")
         self._owns = not project
         self._pool = pool or sorted(found["name"] for found in whole.get("/1.0/storage-pools", recursion="1"))[0]
         self._network = network or self._bridge(whole)
@@ -56,7 +61,7 @@ class IncusEngine(Engine):
             config = {"features.images": "false", "features.profiles": "true", "features.storage.volumes": "true"}
             whole.request("POST", "/1.0/projects", json={"name": project, "config": config})
         self.project = project
-        self._client = Client(DirectTransport(endpoint_from({"incus_project": project})))
+        self._client = _fresh(project)
 
     @staticmethod
     def _bridge(whole: Client) -> str:
@@ -81,15 +86,14 @@ class IncusEngine(Engine):
                 self._remove_project(found["name"])
 
     def _remove_project(self, project: str) -> None:
-        client = Client(DirectTransport(endpoint_from({"incus_project": project})))
+        client = _fresh(project)
         for found in client.get("/1.0/instances", recursion="1"):
             path = f"/1.0/instances/{found['name']}"
             if found["status"] != "Stopped":
                 body = {"action": "stop", "force": True, "timeout": 30}
                 client.run("PUT", f"{path}/state", body, Deadline(SECONDS), "stop")
             client.run("DELETE", path, None, Deadline(SECONDS), "delete")
-        # a connection of its own: that of the beginning may have been idle for too long
-        Client(DirectTransport(endpoint_from({}))).request("DELETE", f"/1.0/projects/{project}")
+        _fresh("").request("DELETE", f"/1.0/projects/{project}")
 
     def close(self) -> None:
         if self._owns:
@@ -97,7 +101,7 @@ class IncusEngine(Engine):
 
     def _run(self, method: str, path: str, body: object, what: str) -> None:
         with incus_words():
-            self._client.run(method, path, body, Deadline(SECONDS), what)
+            _fresh(self.project).run(method, path, body, Deadline(SECONDS), what)
 
     def _record(self, name: str) -> dict[str, Any]:
         with incus_words():
@@ -235,7 +239,7 @@ class IncusEngine(Engine):
             "Content-Type": "application/octet-stream",
         }
         with incus_words():
-            self._client.request(
+            _fresh(self.project).request(
                 "POST",
                 f"/1.0/instances/{name}/files",
                 params={"path": path},

@@ -34,6 +34,8 @@ class Job:
     started: float | None = None
     finished: float | None = None
     pipe: bytes | None = None
+    #: What is shown of the arguments where that is not what was given, as for secrets.
+    shown: list[Any] | None = None
     done: threading.Event = field(default_factory=threading.Event)
     #: Set when the client has been told the number.
     answered: threading.Event = field(default_factory=threading.Event)
@@ -43,7 +45,7 @@ class Job:
         return {
             "id": self.number,
             "method": self.method,
-            "arguments": self.arguments,
+            "arguments": self.arguments if self.shown is None else self.shown,
             "transient": False,
             "description": None,
             "abortable": False,
@@ -76,6 +78,8 @@ class Jobs:
 
     def __init__(self, told: Callable[[str, Job], None]) -> None:
         self._told = told
+        #: What is shown of the arguments of jobs from now on; None is all.
+        self.shown: list[Any] | None = None
         self._lock = threading.Lock()
         self.forget()
 
@@ -98,7 +102,7 @@ class Jobs:
     def start(self, method: str, arguments: list[Any], owner: str, lock: str | None, work: Callable[[Job], Any]) -> Job:
         """Start a job behind all others with the same lock."""
         with self._lock:
-            job = Job(next(self._numbers), method, arguments, owner)
+            job = Job(next(self._numbers), method, arguments, owner, shown=self.shown)
             self._jobs[job.number] = job
             if len(self._jobs) > KEPT:
                 del self._jobs[next(iter(self._jobs))]

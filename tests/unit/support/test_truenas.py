@@ -443,9 +443,9 @@ def test_a_stopped_container_has_no_files_on_the_host(bare: Bare) -> None:
 def test_a_link_of_the_guest_leads_out_as_on_the_real_one(bare: Bare, target: str) -> None:
     bare.job("virt.instance.create", {**CREATE, "autostart": True})
     bare.server.engine.write("px-a", "/root/.ssh", File(target.encode(), kind="SYMLINK"))
-    receive(bare, f"{ROOTFS}/root/.ssh/passwd")
-    assert [Path(path).name for path in bare.server.state.nas_files] == ["passwd"]
-    assert bare.server.engine.look("px-a", "/etc/passwd") is None
+    receive(bare, f"{ROOTFS}/root/.ssh/shadow")
+    assert [Path(path).name for path in bare.server.state.nas_files] == ["shadow"]
+    assert bare.server.engine.look("px-a", "/etc/shadow") is None
     found = bare.result("filesystem.stat", f"{ROOTFS}/root/.ssh")
     assert found["type"] == "SYMLINK"
     assert not found["realpath"].startswith(ROOTFS)

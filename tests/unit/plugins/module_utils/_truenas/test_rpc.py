@@ -460,6 +460,16 @@ def told_its_number(newest: Simulation, number: int) -> None:
     assert job.answered.wait(5)
 
 
+def restarted_with(newest: Simulation, method: str, arguments: list[Any]) -> None:
+    """Restart the middleware, and have somebody else's job take the first number before anybody is back."""
+    newest.faults.add("bad_gateway", times=1_000_000)
+    newest.restart()
+    wait_for(lambda: not newest.connections)
+    job = newest.jobs.start(method, arguments, "root", None, lambda _job: "somebody else's")
+    assert job.number == 1
+    newest.faults.clear()
+
+
 def test_a_job_is_awaited_by_events_alone(newest: Simulation, connect: Connect) -> None:
     rpc = connect(newest)
     made(rpc)
@@ -492,6 +502,32 @@ def test_a_job_is_awaited_over_a_broken_connection(newest: Simulation, connect: 
         assert waiting.result()["name"] == "px-a"
     assert len(newest.calls("virt.instance.create")) == 1
     assert newest.logins == 2
+
+
+@pytest.mark.parametrize("breaks", [False, True])
+def test_a_job_is_known_by_what_the_server_shows_of_it(newest: Simulation, connect: Connect, breaks: bool) -> None:
+    rpc = connect(newest)
+    newest.jobs.shown = ["********"]
+    slow = newest.faults.add("slow_job", "virt.instance.create")
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(rpc.job, "virt.instance.create", [CREATE], soon())
+        assert slow.struck.wait(5)
+        told_its_number(newest, 1)
+        # the client has been told of the job by now
+        time.sleep(0.05)
+        if breaks:
+            newest.drop_all()
+            wait_for(lambda: newest.calls("core.get_jobs"))
+        slow.release.set()
+        assert waiting.result()["name"] == "px-a"
+
+
+def test_nothing_is_sent_after_the_deadline(newest: Simulation, connect: Connect) -> None:
+    rpc = connect(newest)
+    rpc.version(soon())
+    with pytest.raises(DeadlineExceeded, match=r"pool.dataset.create"):
+        rpc.call("pool.dataset.create", [{"name": "tank/x"}], soon(0))
+    assert newest.calls("pool.dataset.create") == []
 
 
 def test_many_jobs_over_a_broken_connection_take_one_login(newest: Simulation, connect: Connect) -> None:
@@ -559,9 +595,7 @@ def test_a_job_of_the_same_number_is_not_ours(
         waiting = pool.submit(rpc.job, "virt.instance.create", [CREATE], soon())
         assert slow.struck.wait(5)
         told_its_number(newest, 1)
-        newest.jobs.forget()
-        newest.jobs.start(method, arguments, "root", None, lambda _job: "somebody else's")
-        newest.drop_all()
+        restarted_with(newest, method, arguments)
         with pytest.raises(OutcomeUnknown, match="no longer knows its job 1"):
             waiting.result()
         slow.release.set()
@@ -576,9 +610,7 @@ def test_a_later_job_with_the_same_arguments_is_not_ours_either(newest: Simulati
         told_its_number(newest, 1)
         # the client knows by now when it began
         time.sleep(0.05)
-        newest.jobs.forget()
-        newest.jobs.start("virt.instance.create", [CREATE], "root", None, lambda _job: "somebody else's")
-        newest.drop_all()
+        restarted_with(newest, "virt.instance.create", [CREATE])
         with pytest.raises(OutcomeUnknown, match="no longer knows its job 1"):
             waiting.result()
         slow.release.set()
