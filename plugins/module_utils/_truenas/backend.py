@@ -95,6 +95,11 @@ class TrueNasBackend(Lacking):
         #: How sandboxes that were read are reached, by name, for what is told of them without another question.
         self._seen: dict[str, Ssh | None] = {}
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the user should be told of the way to the server."""
+        return self._rpc.transport.endpoint.warnings
+
     # -- what there is
 
     def capabilities(self) -> Capabilities:
@@ -295,7 +300,11 @@ class TrueNasBackend(Lacking):
         self._finish_restore(name, deadline)
 
     def lost_by_restore(self, instance: Instance, label: str) -> tuple[str, ...]:
-        """Return the labels that ZFS cannot keep; ConfigError for snapshots that are in the way and not ours to remove."""
+        """Return the labels that ZFS cannot keep; ConfigError for snapshots that are in the way and not ours to remove.
+
+        AuthenticationFailed says that the user of the key may not restore, before anything is stopped or removed for it.
+        """
+        self._rpc.check_permitted([self._snapshots.method("rollback")], Deadline(_SECONDS))
         newer = self._newer(self._there(instance.name), wire.CHECKPOINT + label)
         foreign = [text for record in newer if not (text := str(record["snapshot_name"])).startswith(_OURS)]
         if foreign:

@@ -43,3 +43,12 @@ def test_a_sandbox_that_is_lost_is_what_was_asked_for(
     with pytest.raises(AnsibleError, match="sandbox box: socket /nonexistent is not there") as caught:
         connection._connect()
     assert caught.type is error
+
+
+def test_a_sandbox_of_a_truenas_is_not_looked_for_on_the_incus_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    connection: Any = incus.Connection.__new__(incus.Connection)
+    connection._open = None
+    monkeypatch.setattr(incus.Connection, "get_option", lambda _self, _option: "box")
+    monkeypatch.setattr(incus, "connection_options", lambda _plugin: {"backend": "truenas"})
+    with pytest.raises(AnsibleConnectionFailure, match="over SSH"):
+        connection._connect()

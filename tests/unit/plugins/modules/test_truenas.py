@@ -211,6 +211,18 @@ def test_a_stopped_sandbox_has_no_way_in(run: Run, options: dict[str, Any]) -> N
     assert ssh_variables(records[0]) == {"ansible_connection": "ssh"}
 
 
+def test_a_server_that_is_not_verified_is_warned_of(
+    run: Run, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del options["truenas_ca_cert"]
+    options["truenas_insecure_skip_verify"] = True
+    told: list[str] = []
+    monkeypatch.setattr(basic.AnsibleModule, "warn", lambda _self, text: told.append(text))
+    run(pixels_instance_info)
+    (warning,) = told
+    assert "truenas_insecure_skip_verify" in warning
+
+
 def test_options_name_the_backend(options: dict[str, Any]) -> None:
     found = backend_from(options)
     assert found.features.server == "TrueNAS"
