@@ -336,7 +336,7 @@ class _Planner:
         steps = []
         if status != STOPPED:
             steps.append(Step(f"stop {self.name}", self._stop, Phase.STOP))
-        steps += [self._delete_step(label) for label in reversed(lost)]
+        steps += [self._delete_step(label, spared=True) for label in reversed(lost)]
         steps.append(Step(f"restore checkpoint {self.label} of {self.name}", self._restore))
         if status in (RUNNING, FROZEN):
             steps.append(Step(f"start {self.name}", self._start, Phase.BOOT))

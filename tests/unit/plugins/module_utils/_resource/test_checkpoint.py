@@ -607,6 +607,17 @@ def test_remove_newer_never_removes_protected_ones() -> None:
         plan_for(server, label="a", state="restored", remove_newer=True)
 
 
+def test_remove_newer_spares_what_is_protected_before_it_goes(server: Server) -> None:
+    server.loses_newer = True
+    server.has("a", "b", "c")
+    work = work_for(server, label="a", state="restored", remove_newer=True)
+    server.instances["box"] = sandbox(protected="b")
+    # the server does not go back past it
+    server.fails["restore a"] = OperationFailed("newer ones are in the way", 400)
+    assert "newer ones are in the way" in str(apply(work)["box"])
+    assert server.labels() == ["a", "b"]
+
+
 def test_the_newest_one_is_restored_without_a_loss(server: Server) -> None:
     server.loses_newer = True
     server.has("a", "b")
