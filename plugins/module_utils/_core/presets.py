@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The public services that policies can name by one word; product data, and the only place that has their names.
 
-Whatever is changed here raises PRESETS_VERSION: sandboxes that were given an older one are then told apart.
+Whatever is changed in PRESETS or SUMS raises PRESETS_VERSION: sandboxes that were given an older one keep what it had, and are then told apart.
 """
 
 from __future__ import annotations
