@@ -230,6 +230,8 @@ mkdir -p /srv/archive && cd /srv/archive && rm -rf asks && mkdir -p asks/DEBIAN 
 printf 'Package: asks\nVersion: VERSION\nArchitecture: all\nMaintainer: x <x@example.com>\nDescription: x\n' > asks/DEBIAN/control
 echo /etc/asks.conf > asks/DEBIAN/conffiles
 echo VERSION > asks/etc/asks.conf
+printf '#!/bin/sh\nif [ -t 1 ] || [ -t 2 ] || (: < /dev/tty) 2> /dev/null; then touch /root/owned; fi\n' > asks/DEBIAN/postinst
+chmod 755 asks/DEBIAN/postinst
 dpkg-deb --build asks asks_VERSION.deb > /dev/null
 dpkg-scanpackages . > Packages 2> /dev/null
 echo 'deb [trusted=yes] file:/srv/archive ./' > /etc/apt/sources.list.d/asks.list

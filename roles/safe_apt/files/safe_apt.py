@@ -9,17 +9,20 @@ safe-apt install [-y] [-q] [--no-install-recommends] [--dry-run] NAME[:ARCHITECT
 safe-apt remove  [-y] [-q] [--dry-run] NAME[:ARCHITECTURE]...
 
 Names are those of packages of the archives; no files, no patterns. Nothing is removed that the system or its confinement needs.
-Questions of packages are answered with what is there: changed configuration files are kept. What packages do while they are
-installed they do as root, which is why the archives that can be reached are chosen outside this machine.
+Questions of packages are answered with what is there: changed configuration files are kept. There is no terminal to ask or to page on, and
+what has begun is ended when its user goes. What packages do while they are installed they do as root, which is why the archives that can be
+reached are chosen outside this machine.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 import re
 import resource
+import select
 import signal
 import subprocess
 import sys
@@ -52,6 +55,8 @@ LIMITS = (resource.RLIMIT_AS, resource.RLIMIT_CPU, resource.RLIMIT_DATA, resourc
 OPTIONS = (
     "--option=Dpkg::Options::=--force-confdef",
     "--option=Dpkg::Options::=--force-confold",
+    # else APT would make a terminal of its own for them, on which nobody ever answers
+    "--option=Dpkg::Use-Pty=false",
     "--option=DPkg::Lock::Timeout=300",
     "--option=APT::Get::AllowUnauthenticated=false",
     "--option=Acquire::AllowInsecureRepositories=false",
@@ -94,6 +99,36 @@ def call(program: str, *arguments: str) -> str:
         sys.stdout.write(done.stdout)
         fail(f"{program} refuses it")
     return done.stdout
+
+
+def carry_out(command: list[str]) -> int:
+    """Run a command to its end, away from the terminal of the user, pass on what it prints, and return its exit code."""
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE, signal.SIGQUIT, signal.SIGTERM):
+        # a function, since what is ignored is ignored by the command too
+        signal.signal(number, lambda *_: None)
+    output, theirs = os.pipe()
+    with subprocess.Popen(
+        command, env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, start_new_session=True
+    ) as process:
+        os.close(theirs)
+        while True:
+            ended = process.poll() is not None
+            if select.select([output], [], [], 0 if ended else 0.2)[0]:
+                chunk = os.read(output, 1 << 16)
+                if not chunk:
+                    break
+                pass_on(chunk)
+            elif ended:
+                # a daemon that was started may keep it open
+                break
+    return process.returncode
+
+
+def pass_on(chunk: bytes) -> None:
+    """Print bytes, if there is somebody left to read them."""
+    with contextlib.suppress(OSError):
+        while chunk:
+            chunk = chunk[os.write(sys.stdout.fileno(), chunk) :]
 
 
 def parsed(arguments: list[str]) -> tuple[str, list[str], list[str]]:
@@ -155,11 +190,7 @@ def main() -> None:
         if verb != "remove":
             arguments.insert(1, "--no-remove")
     os.chdir("/")
-    sys.stdout.flush()
-    done = subprocess.run(
-        ["/usr/bin/apt-get", *OPTIONS, *arguments], env=ENVIRONMENT, stdin=subprocess.DEVNULL, check=False
-    )
-    sys.exit(done.returncode)
+    sys.exit(carry_out(["/usr/bin/apt-get", *OPTIONS, *arguments]))
 
 
 if __name__ == "__main__":

@@ -9,10 +9,12 @@ import contextlib
 import importlib.util
 import json
 import os
+import pty
 import resource
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -54,6 +56,11 @@ class Apt:
             text = "".join(f"Remv {name} [1]\n" for name in self.removed.split())
         return subprocess.CompletedProcess(command, 0, text, "")
 
+    def carry_out(self, command: list[str]) -> int:
+        """Do what would be done in earnest."""
+        self.commands.append(command)
+        return 0
+
 
 Try = Callable[..., Apt]
 
@@ -71,6 +78,7 @@ def attempt(program: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     def run(*words: str, removed: str = "") -> Apt:
         apt = Apt(removed)
         monkeypatch.setattr(program.subprocess, "run", apt.run)
+        monkeypatch.setattr(program, "carry_out", apt.carry_out)
         monkeypatch.setattr(sys, "argv", ["safe-apt", *words])
         with contextlib.suppress(SystemExit):
             program.main()
@@ -273,7 +281,7 @@ def test_apt_gets_an_environment_of_ours(program: ModuleType, attempt: Try, monk
     ):
         monkeypatch.setenv(name, "/tmp/evil")
     apt = attempt("install", "jq")
-    assert [environment == program.ENVIRONMENT for environment in apt.environments] == [True] * len(apt.commands)
+    assert apt.environments == [program.ENVIRONMENT] * (len(apt.commands) - 1)
     assert "/tmp/evil" not in program.ENVIRONMENT.values()
 
 
@@ -312,3 +320,48 @@ def test_nothing_is_done_below_a_limit_that_cannot_be_lifted(limit: str) -> None
     said = run_below(lambda: resource.setrlimit(getattr(resource, f"RLIMIT_{limit}"), (60, 60)))
     assert said.returncode != 0
     assert "it does nothing below limits" in said.stderr
+
+
+LOADED = f"""
+import importlib.util, sys
+spec = importlib.util.spec_from_file_location("safe_apt", {str(PROGRAM)!r})
+module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+sys.exit(module.carry_out(["/bin/sh", "-c", sys.argv[1]]))
+"""
+
+
+def on_terminal(script: str, *, hang_up: str = "") -> tuple[int, str]:
+    """Have the program carry a script out, below somebody with a terminal, who hangs up when the text is seen."""
+    child, terminal = pty.fork()
+    if not child:
+        os.execv(sys.executable, [sys.executable, "-IB", "-c", LOADED, script])  # noqa: S606
+    seen = b""
+    with contextlib.suppress(OSError):
+        while not hang_up or hang_up.encode() not in seen:
+            chunk = os.read(terminal, 4096)
+            if not chunk:
+                break
+            seen += chunk
+    os.close(terminal)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), seen.decode()
+
+
+def test_what_is_done_has_no_terminal_and_an_environment_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EVIL", "evil")
+    script = 'for fd in 0 1 2; do [ ! -t $fd ] || echo terminal; done; (: < /dev/tty) 2> /dev/null && echo terminal; echo "$EVIL$HOME" >&2; exit 3'
+    assert on_terminal(script) == (3, "/root\r\n")
+
+
+def test_what_has_begun_is_ended_when_its_user_goes(tmp_path: Path) -> None:
+    rc, _seen = on_terminal(f"echo begun; sleep 1; echo more; echo > {tmp_path}/ended", hang_up="begun")
+    assert rc == 0
+    assert (tmp_path / "ended").exists()
+
+
+def test_a_daemon_that_keeps_the_output_open_is_not_waited_for() -> None:
+    began = time.monotonic()
+    rc, seen = on_terminal("sleep 60 & echo $!")
+    assert rc == 0
+    assert time.monotonic() - began < 30
+    os.kill(int(seen), signal.SIGKILL)

@@ -39,11 +39,11 @@ def test_clones_that_are_not_ready_with_the_same_settings_are_told_apart(tmp_pat
 
     instances = [
         made("same", "ready", "abc", "create"),
-        made("other", "ready", "abd", "create"),
+        made("other", "ready", "xyz", "create"),
         made("bare", "none", None, "create"),
-        made("there", "ready", "abd", "start"),
-        made("kept", "ready", "abd", ""),
-        made("lost", "ready", "abd", "create"),
+        made("there", "ready", "xyz", "start"),
+        made("kept", "ready", "xyz", ""),
+        made("lost", "ready", "xyz", "create"),
     ]
     settings: dict[str, object] = {
         "sandbox_instance": {"clone_from": "ready"},
