@@ -68,6 +68,6 @@ def test_a_sandbox_that_was_recreated_keeps_itself_and_what_it_had(name: str) ->
     assert len(found["snapshots"]) == 1
     assert incus("east", "file", "pull", f"px-{name}/etc/hostname", "-") == f"px-{name}\n"
     label = found["snapshots"][0]["name"]
-    incus("east", "copy", f"px-{name}/{label}", "before", "--instance-only")
+    incus("east", "copy", f"px-{name}/{label}", "before")
     assert incus("east", "file", "pull", "before/etc/docs", "-") == "1 on Debian\n"
     incus("east", "delete", "before")
