@@ -102,7 +102,10 @@ class Connection(ConnectionBase):
         if self._open is None:
             with self._failing():
                 self._name = guest_name(self.get_option("remote_addr"))
-                backend = incus_backend(connection_options(self), direct=True)
+                options = connection_options(self)
+                if options.get("backend") == "truenas":
+                    raise ConfigError("this connection goes through Incus: on a TrueNAS a sandbox is reached over SSH")
+                backend = incus_backend(options, direct=True)
                 self._check(backend)
             self._open = backend
             self._connected = True

@@ -193,6 +193,7 @@ from ansible.inventory.group import to_safe_group_name
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable
+from ansible.utils.display import Display
 from ansible.utils.path import unfrackpath
 from ansible_collections.pixels.sandbox.plugins.module_utils._backend.select import backend_from
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import (
@@ -206,6 +207,8 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._glue.query import 
 from ansible_collections.pixels.sandbox.plugins.module_utils._resource.instance import instance_record
 from ansible_collections.pixels.sandbox.plugins.plugin_utils._session import connection_options, translated
 from ansible_collections.pixels.sandbox.plugins.plugin_utils._unsafe import unsafe
+
+display = Display()
 
 CONNECTION = "pixels.sandbox.incus"
 ROOT_GROUP = "pixels"
@@ -424,6 +427,8 @@ def read_server(server: Server, addresses: bool) -> list[Record] | ConnectionFai
     with translated(AnsibleParserError, server.subject):
         try:
             backend = backend_from(server.options)
+            for text in backend.warnings:
+                display.warning(f"{server.subject}{text}")
             try:
                 instances = backend.list_instances(addresses)
             finally:

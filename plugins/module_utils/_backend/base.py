@@ -43,6 +43,11 @@ class Backend(ABC):
     #: What this kind of server has: a planner looks here before it writes.
     features = Features()
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the user should be told of the way to the server; nothing is asked of it."""
+        return ()
+
     @abstractmethod
     def capabilities(self) -> Capabilities:
         """Return what the server can do."""

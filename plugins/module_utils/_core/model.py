@@ -445,12 +445,15 @@ class Features:
     """What a kind of server has, known before it is asked anything.
 
     server is its name in messages, options what of OPTIONAL it has, hardening the levels that it can enforce, the default first.
-    stopped_files are files of sandboxes that do not run.
+    stopped_files are files of sandboxes that do not run. memory_step is what a limit of memory is a multiple of, and memory_least the
+    smallest one, in bytes.
     """
 
     server: str = "Incus"
     options: frozenset[str] = OPTIONAL
     hardening: tuple[str, ...] = ("standard", "none", "strict")
+    memory_step: int = 1
+    memory_least: int = 1
 
     @property
     def enforcement(self) -> str:

@@ -16,7 +16,7 @@ def check_option(features: Features, option: str) -> None:
 
 
 def check_wanted(features: Features, wanted: InstanceSpec | InstanceChange) -> None:
-    """Raise Unsupported for the first thing that is wanted of a sandbox and that the server cannot do."""
+    """Raise Unsupported for the first thing that is wanted of a sandbox and that the server cannot do, or not as exactly."""
     there = isinstance(wanted, InstanceChange)
     asked = {
         "disk": wanted.limits.disk,
@@ -35,4 +35,10 @@ def check_wanted(features: Features, wanted: InstanceSpec | InstanceChange) -> N
         levels = ", ".join(features.hardening)
         raise Unsupported(
             f"hardening {wanted.hardening}: {features.server} lets nobody set what it needs; it has {levels}"
+        )
+    memory = wanted.limits.memory
+    if memory is not None and (memory % features.memory_step or memory < features.memory_least):
+        raise Unsupported(
+            f"memory of {memory} bytes: {features.server} counts it in steps of {features.memory_step} bytes, from "
+            f"{features.memory_least} on"
         )

@@ -46,6 +46,8 @@ def _guarded(module: AnsibleModule, work: Callable[[Backend], Mapping[str, objec
     """Turn what the work returns, or the failure it raises, into the module's one exit."""
     try:
         backend = backend_from(module.params)
+        for text in backend.warnings:
+            module.warn(text)
         try:
             result: dict[str, Any] = dict(work(backend))
         finally:

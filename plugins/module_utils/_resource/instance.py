@@ -659,16 +659,16 @@ class _Context:
 def image_source(backend: Backend, text: str, server: str) -> ImageSource:
     """Return where an image comes from that is written as Incus writes it; ConfigError where it is missing."""
     remote, colon, rest = text.partition(":")
-    if colon and remote == "local":
-        origin = ImageSource(rest)
-        backend.check_origin(origin)
-        return origin
-    if colon and remote == "images":
-        return ImageSource(rest, server)
-    if colon:
+    if colon and remote not in ("local", "images"):
         raise ConfigError(f"image {text!r}: the remote {remote!r} is not known; local: and images: are")
-    known = {alias for image in backend.list_images() for alias in (*image.aliases, image.fingerprint)}
-    return ImageSource(text, None if text in known else server)
+    if colon:
+        origin = ImageSource(rest, server if remote == "images" else None)
+    else:
+        known = {alias for image in backend.list_images() for alias in (*image.aliases, image.fingerprint)}
+        origin = ImageSource(text, None if text in known else server)
+    if colon or origin.server:
+        backend.check_origin(origin)
+    return origin
 
 
 def clone_text(clone: CloneSource) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, BinaryIO
+from urllib.parse import urlsplit
 
 from ansible_collections.pixels.sandbox.plugins.module_utils._core import accounts, identity, names
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.deadline import Deadline
@@ -59,6 +60,8 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._truenas.wire impor
 _SECONDS = 60.0
 _POLL_SECONDS = 0.3
 _READY = "INITIALIZED"
+#: The one server that a TrueNAS fetches images from.
+_IMAGES = "images.linuxcontainers.org"
 _BUSY_TRIES = 4
 _BUSY_SECONDS = 2.0
 #: How long what was begun before a broken creation may take until it is found and removed.
@@ -91,6 +94,11 @@ class TrueNasBackend(Lacking):
         self._config: Record | None = None
         #: How sandboxes that were read are reached, by name, for what is told of them without another question.
         self._seen: dict[str, Ssh | None] = {}
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the user should be told of the way to the server."""
+        return self._rpc.transport.endpoint.warnings
 
     # -- what there is
 
@@ -144,6 +152,8 @@ class TrueNasBackend(Lacking):
 
     def check_origin(self, origin: ImageSource | CloneSource) -> None:
         """Raise ConfigError where the checkpoint is missing; which images there are only a creation tells."""
+        if isinstance(origin, ImageSource) and origin.server and urlsplit(origin.server).hostname != _IMAGES:
+            raise Unsupported(f"image_server: TrueNAS takes images from {_IMAGES} and from no other server")
         if isinstance(origin, CloneSource) and origin.label is not None:
             labels = [checkpoint.label for checkpoint in self.list_checkpoints(origin.instance)]
             if origin.label not in labels:
@@ -159,8 +169,9 @@ class TrueNasBackend(Lacking):
             raise Unsupported("type: virtual machines of TrueNAS are no sandboxes of this collection")
         if spec.target:
             raise Unsupported("target: TrueNAS is one server")
-        self._check_limits(spec.limits)
         self._check_network(spec.network)
+        if isinstance(spec.origin, ImageSource):
+            self.check_origin(spec.origin)
         if isinstance(spec.origin, CloneSource):
             self._clone(spec, spec.origin, deadline)
         elif isinstance(spec.origin, ImageSource):
@@ -169,7 +180,6 @@ class TrueNasBackend(Lacking):
     def update_instance(self, instance: Instance, change: InstanceChange, deadline: Deadline) -> None:
         """Change the instance if it still is what was read."""
         check_wanted(self.features, change)
-        self._check_limits(change.limits)
         self._check_network(change.network)
         name = instance.name
 
@@ -290,7 +300,11 @@ class TrueNasBackend(Lacking):
         self._finish_restore(name, deadline)
 
     def lost_by_restore(self, instance: Instance, label: str) -> tuple[str, ...]:
-        """Return the labels that ZFS cannot keep; ConfigError for snapshots that are in the way and not ours to remove."""
+        """Return the labels that ZFS cannot keep; ConfigError for snapshots that are in the way and not ours to remove.
+
+        AuthenticationFailed says that the user of the key may not restore, before anything is stopped or removed for it.
+        """
+        self._rpc.check_permitted([self._snapshots.method("rollback")], Deadline(_SECONDS))
         newer = self._newer(self._there(instance.name), wire.CHECKPOINT + label)
         foreign = [text for record in newer if not (text := str(record["snapshot_name"])).startswith(_OURS)]
         if foreign:
@@ -419,10 +433,6 @@ class TrueNasBackend(Lacking):
                 )
 
     # -- private: what cannot be
-
-    def _check_limits(self, limits: Limits) -> None:
-        if limits.memory is not None and (not wire.whole_mib(limits.memory) or limits.memory < 32 * 2**20):
-            raise ConfigError(f"memory: TrueNAS counts whole MiB, and no less than 32; {limits.memory} bytes are not")
 
     def _check_network(self, network: str | None) -> None:
         if network is None:

@@ -30,7 +30,7 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import 
     Ssh,
 )
 
-FEATURES = Features("TrueNAS", frozenset(), ("none",))
+FEATURES = Features("TrueNAS", frozenset(), ("none",), memory_step=2**20, memory_least=32 * 2**20)
 #: What the names of our snapshots begin with. Incus and periodic tasks have other words for theirs.
 CHECKPOINT = "pixels."
 CLONE = "pixels-clone."
@@ -40,7 +40,6 @@ _PROPERTIES = "pixels:"
 _FILLED = "="
 #: A string of the API has no more than 1024 characters, and a property no more than 8191 bytes.
 _PART = 1000
-_MIB = 2**20
 NIC = "eth0"
 _MARK = "PIXELS_ID"
 #: Begins the mark of an instance of which there is nothing but a record: its creation began long ago.
@@ -325,11 +324,6 @@ def clones_of(record: Record) -> tuple[str, ...]:
 def protected_labels(keys: Mapping[str, str]) -> frozenset[str]:
     """Return the labels of the protected checkpoints from the keys of a sandbox."""
     return frozenset(label for label in keys.get(KEY_PROTECTED, "").split(",") if label)
-
-
-def whole_mib(memory: int) -> bool:
-    """Say whether the server can hold a limit of memory as it is: it counts whole MiB."""
-    return memory % _MIB == 0
 
 
 def _config(entry: Record) -> Mapping[str, str]:

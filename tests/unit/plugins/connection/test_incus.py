@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from ansible.errors import AnsibleConnectionFailure
 from ansible_collections.pixels.sandbox.plugins.connection import incus
 
 
@@ -24,3 +25,12 @@ def test_one_prefix_is_understood_and_no_more(monkeypatch: pytest.MonkeyPatch, g
     monkeypatch.setattr(incus, "incus_backend", lambda _options, direct: object())
     connection._connect()
     assert connection._name == name
+
+
+def test_a_sandbox_of_a_truenas_is_not_looked_for_on_the_incus_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    connection: Any = incus.Connection.__new__(incus.Connection)
+    connection._open = None
+    monkeypatch.setattr(incus.Connection, "get_option", lambda _self, _option: "box")
+    monkeypatch.setattr(incus, "connection_options", lambda _plugin: {"backend": "truenas"})
+    with pytest.raises(AnsibleConnectionFailure, match="over SSH"):
+        connection._connect()

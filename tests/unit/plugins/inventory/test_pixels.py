@@ -34,6 +34,8 @@ SOCKET = "/run/one.socket"
 class Shelf:
     """A server with these instances, or one that fails."""
 
+    warnings = ()
+
     def __init__(self, *instances: Instance, failure: PixelsError | None = None) -> None:
         self.instances = instances
         self.failure = failure
