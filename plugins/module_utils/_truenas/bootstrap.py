@@ -12,7 +12,6 @@ from __future__ import annotations
 import base64
 import os
 import re
-import stat
 from typing import Any
 
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.deadline import Deadline
@@ -79,8 +78,11 @@ def let_in(rpc: Rpc, entry: dict[str, Any], authorized: str, deadline: Deadline)
     pool = str((((entry.get("raw") or {}).get("expanded_devices") or {}).get("root") or {}).get("pool") or "")
     if not _POOL.fullmatch(pool):
         raise OperationFailed(f"the server does not say in which pool of Incus {name} is")
-    root = f"{_POOLS}/{pool}/containers/{name}/rootfs"
-    owner = _look(rpc, root, deadline)
+    # what leads to the disk is the server's own, and may be a link of it; what is on the disk may not
+    inner = f"/containers/{name}/rootfs"
+    root = str(rpc.call("filesystem.stat", [f"{_POOLS}/{pool}{inner}"], deadline)["realpath"])
+    if not root.endswith(inner):
+        raise OperationFailed(f"the disk of {name} is not where it has to be, but at {root}: nothing was written")
     folder = _look(rpc, f"{root}/{_FOLDER}", deadline)
     path = f"{root}/{_FOLDER}/{_FILE}"
     if _exists(rpc, path, deadline):
@@ -94,8 +96,6 @@ def let_in(rpc: Rpc, entry: dict[str, Any], authorized: str, deadline: Deadline)
     content = base64.b64encode(program.encode()).decode()
     # who owns the folder is root of the sandbox, by whatever number the disk has for it
     options = {"append": False, "mode": 0o700, "uid": int(folder["uid"]), "gid": int(folder["gid"])}
-    if owner["uid"] != folder["uid"]:
-        raise OperationFailed(f"/{_FOLDER} of {name} does not belong to its root: nothing was written")
     rpc.call("filesystem.file_receive", [path, content, options], deadline)
     return shown
 
@@ -103,11 +103,7 @@ def let_in(rpc: Rpc, entry: dict[str, Any], authorized: str, deadline: Deadline)
 def _look(rpc: Rpc, path: str, deadline: Deadline) -> dict[str, Any]:
     """Return what is known of a directory; OperationFailed where any part of its path is a link."""
     found = dict(rpc.call("filesystem.stat", [path], deadline))
-    if (
-        found.get("type") != "DIRECTORY"
-        or str(found.get("realpath")) != path
-        or stat.S_ISLNK(int(found.get("mode", 0)))
-    ):
+    if found.get("type") != "DIRECTORY" or found.get("realpath") != path:
         raise OperationFailed(f"{path} on the server is no directory, or a link leads to it: nothing was written")
     return found
 

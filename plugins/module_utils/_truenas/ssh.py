@@ -34,6 +34,8 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _BEGUN = b"pixels-begun\n"
 #: How long a sandbox that runs may take until its SSH server answers; a new one installs it first.
 ENTRY_SECONDS = 180.0
+#: How long one whose image brought an SSH server may show the key of that, or refuse ours, until the bootstrap has put both right.
+KEY_SECONDS = 20.0
 _POLL_SECONDS = 0.5
 _KILL_SECONDS = 20.0
 _DRAIN_SECONDS = 10.0
@@ -89,7 +91,7 @@ class Guests:
                         code, bytes(out.kept), bytes(err.kept), out.truncated, err.truncated, timed_out=rc is None
                     )
                 failure = _failure(ssh, bytes(session.err.kept), rc)
-            if patience.left() <= 0 or not _may_pass(failure):
+            if patience.seconds - patience.left() >= min(patience.seconds, _may_take(failure)):
                 raise failure
             deadline.pause(_POLL_SECONDS, str(failure))
 
@@ -194,10 +196,15 @@ def _failure(ssh: Ssh, said: bytes, rc: int) -> ConnectionFailed:
     return ConnectionFailed(f"{ssh.alias} does not let us in at {ssh.address}: {text}")
 
 
-def _may_pass(failure: ConnectionFailed) -> bool:
-    """Say whether a failure is one of a guest that has not finished its start; another host key never passes."""
+def _may_take(failure: ConnectionFailed) -> float:
+    """Return for how many seconds a failure may be that of a guest which has not finished its start.
+
+    To ask again is no risk: nothing is ever told to a host with another key.
+    """
     text = str(failure)
-    return any(word in text for word in ("refused", "timed out", "No route", "closed", "reset", "booting"))
+    if any(word in text for word in ("refused", "timed out", "No route", "closed", "reset", "booting")):
+        return ENTRY_SECONDS
+    return KEY_SECONDS if any(word in text for word in ("Host key", "host key", "Permission denied")) else 0.0
 
 
 def _said(text: bytes) -> str:

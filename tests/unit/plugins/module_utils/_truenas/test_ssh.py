@@ -58,17 +58,21 @@ def test_a_command_that_ends_as_ssh_does_when_it_fails_is_still_a_command() -> N
     assert run("/bin/sh", "-c", "exit 255").rc == 255
 
 
-def test_what_does_not_let_us_in_is_no_result(shell: Path) -> None:
+def test_what_does_not_let_us_in_is_no_result(shell: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ssh, "KEY_SECONDS", 0.0)
     (shell / "ssh").write_text("#!/bin/sh\necho 'Host key verification failed.' >&2; exit 255\n")
     with pytest.raises(ConnectionFailed, match="Host key verification failed"):
         run("true")
 
 
-def test_a_guest_that_still_boots_is_asked_again(shell: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("words", ["connect: Connection refused", "Host key verification failed.", "Permission denied"])
+def test_a_guest_that_still_boots_is_asked_again(
+    shell: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
     monkeypatch.setattr(ssh, "_POLL_SECONDS", 0.01)
     mark = tmp_path / "tried"
     old = (shell / "ssh").read_text().removeprefix("#!/bin/sh\n")
-    refuse = f"[ -e {mark} ] || {{ : > {mark}; echo 'connect: Connection refused' >&2; exit 255; }}\n"
+    refuse = f"[ -e {mark} ] || {{ : > {mark}; echo '{words}' >&2; exit 255; }}\n"
     (shell / "ssh").write_text(f"#!/bin/sh\n{refuse}{old}")
     assert run("echo", "in").stdout == b"in\n"
 
