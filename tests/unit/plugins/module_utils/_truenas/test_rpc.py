@@ -225,9 +225,9 @@ def test_what_is_not_there_comes_as_an_invalid_request(simulation: Simulation, c
 def test_an_invalid_request_names_its_fields(newest: Simulation, connect: Connect) -> None:
     rpc = connect(newest)
     with pytest.raises(
-        ApiError, match=r"pool_dataset_create.nmae: Extra inputs are not permitted.*name: Field required"
+        ApiError, match=r"pool_dataset_create.no_such: Extra inputs are not permitted.*name: Field required"
     ):
-        rpc.call("pool.dataset.create", [{"nmae": "tank/x"}], soon())
+        rpc.call("pool.dataset.create", [{"no_such": "tank/x"}], soon())
     with pytest.raises(ApiError, match=r"virt_instance_create.cpu: Input should be a valid string") as caught:
         rpc.job("virt.instance.create", [{**CREATE, "cpu": 2}], soon())
     assert type(caught.value) is ApiError
