@@ -366,31 +366,18 @@ class Battery:
         self._until_alive(INSIDE)
 
     def _flood(self, port: int, title: str) -> None:
-        """Let the sibling flood its leg: whoever else is on that leg gets nothing any more, and the other leg works as before."""
-        t, leg = self.targets, self._words(SIBLING)["leg"]
-        address = leg if port == 53 else t.allowed
+        """Let the sibling flood its leg, more than that one takes, and see whether the other leg works as before."""
+        t = self.targets
+        address = self._words(SIBLING)["leg"] if port == 53 else t.allowed
         flood = {"kind": "flood", "address": address, "port": port, "name": t.allowed, "seconds": _FLOOD_SECONDS}
-        neighbour: Probe = {"kind": "dns", "address": leg, "name": t.allowed} if port == 53 else attacks.alive(t)
-        neighbours = [(str(number), neighbour) for number in range(3)]
         before = self._alive(INSIDE) and self._alive(SIBLING)
-        with ThreadPoolExecutor(2) as pool:
+        with ThreadPoolExecutor(1) as pool:
             running = pool.submit(self._probe, SIBLING, "root", [("flood", flood)])
             time.sleep(3)
-            starving = pool.submit(self._probe, SIBLING, "root", neighbours)
             during = [self._alive(INSIDE) for _turn in range(3)]
-            starved = {outcome["outcome"] for outcome in starving.result().values()} != {"reached"}
-            enough = not running.done()
+            enough = before and not running.done()
             said = running.result()["flood"]
-        why = (
-            f"reached {during.count(True)} times of {len(during)} while the sibling did and was refused: {said['why']}"
-        )
-        control = f"{'refused' if starved else 'reached'}: a neighbour on the leg that is flooded"
-        if not before or not enough or said["outcome"] != "reached":
-            outcome = INCONCLUSIVE
-        elif not all(during):
-            outcome = LEAKED
-        else:
-            outcome = HELD if starved else INCONCLUSIVE
+        outcome, why, control = flooded(said, during, enough)
         self.report.add(f"flood-{port}", title, "root", outcome, why, control)
         self._until_alive(SIBLING)
         self._until_alive(INSIDE)
@@ -505,6 +492,21 @@ def cut(found: Outcome, control: Outcome, end: float) -> tuple[str, str, str]:
     if not count or first > end or went_on < end + 1:
         return INCONCLUSIVE, why, told
     return HELD, why, told
+
+
+def flooded(said: Outcome, during: Sequence[bool], enough: bool) -> tuple[str, str, str]:
+    """Return how it is with a leg while another one is flooded: outcome, why, and what became of the flood itself.
+
+    A flood is one when more of it is refused than answered. enough says that all worked before, and that it went on to the end.
+    """
+    why = f"it reached what it may {during.count(True)} times of {len(during)} meanwhile"
+    told = f"{said['outcome']}: answered to the flood, and not: {said['why']}"
+    if said["outcome"] != "reached" or not enough:
+        return INCONCLUSIVE, why, told
+    if not all(during):
+        return LEAKED, why, told
+    answered, refused = map(int, said["why"].split())
+    return HELD if refused > answered else INCONCLUSIVE, why, told
 
 
 def _printable(text: str) -> str:

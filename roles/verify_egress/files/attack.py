@@ -438,31 +438,33 @@ def live(probe: Probe) -> str:
 
 
 def flood(probe: Probe) -> str:
-    """Open connections and keep them, or send look-ups, as many as there is time for; tell how many, and how many were refused."""
+    """Open connections and keep them, or send look-ups, as many as there is time for; tell how many were answered, and how many were not."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
     target = (socket.gethostbyname(probe["address"]), probe["port"])
     end = time.monotonic() + probe["seconds"]
-    done = refused = 0
+    sent = answered = 0
     with contextlib.ExitStack() as stack:
         if probe["port"] == 53:
             datagrams = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            datagrams.setblocking(False)
             while time.monotonic() < end:
-                try:
+                with contextlib.suppress(OSError):
                     datagrams.sendto(query(probe["name"]), target)
-                    done += 1
-                    time.sleep(0.001 if done % 16 == 0 else 0)
-                except OSError:
-                    refused += 1
+                    sent += 1
+                with contextlib.suppress(OSError):
+                    while datagrams.recv(512):
+                        answered += 1
+                time.sleep(0.001 if sent % 16 == 0 else 0)
         while time.monotonic() < end:
+            sent += 1
             try:
                 stack.enter_context(socket.create_connection(target, 1))
-                done += 1
+                answered += 1
             except OSError:
-                refused += 1
                 time.sleep(0.002)
-    return f"{done} {refused}"
+    return f"{answered} {sent - answered}"
 
 
 def guest_api(_probe: Probe) -> str:
