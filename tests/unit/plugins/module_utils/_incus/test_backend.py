@@ -297,6 +297,8 @@ def test_a_copy_names_configuration_and_devices_in_full(server: FakeIncus, backe
     backend.create_instance(spec("twin", origin=CloneSource("source")), Deadline(10))
     (body,) = [seen.body for seen in server.requests if seen.method == "POST" and seen.path == "/1.0/instances"]
     assert body["source"] == {"type": "copy", "source": "px-source", "instance_only": True}
+    # a cluster refuses a copy to another member that does not have it
+    assert body["architecture"] == "x86_64"
     assert set(body["devices"]) == {"root", "eth0"}
     assert body["config"]["security.nesting"] == "true"
     assert not any(key.startswith("volatile.") for key in body["config"])
