@@ -198,8 +198,19 @@ def test_nobody_comes_in_but_by_what_is_published(server: IncusBackend, box: str
 
 
 def test_who_has_no_rights_changes_nothing(server: IncusBackend, box: str) -> None:
-    for command in (("/usr/local/sbin/px-egress", "clear"), ("/usr/sbin/nft", "flush", "ruleset")):
+    own = ("unshare", "--user", "--map-root-user", "/usr/sbin/nft", "flush", "ruleset")
+    for command in (("/usr/local/sbin/px-egress", "clear"), ("/usr/sbin/nft", "flush", "ruleset"), own):
         assert server.execute(box, ExecRequest(command, user="nobody", cwd="/"), Deadline(20)).rc != 0
+    # below the rules there are frames, and beside them what DHCP is let through by: neither is for users
+    for words in (
+        "socket(AF_PACKET, SOCK_RAW)",
+        "socket(AF_INET, SOCK_RAW, 1)",
+        "socket(AF_INET, SOCK_DGRAM).bind(('127.0.0.1', 68))",
+    ):
+        command = ("python3", "-c", f"from socket import *; {words}")
+        assert server.execute(box, ExecRequest(command, cwd="/"), Deadline(20)).rc == 0, words
+        refused = server.execute(box, ExecRequest(command, user="nobody", cwd="/"), Deadline(20))
+        assert b"PermissionError" in refused.stderr, words
     assert info(server, box)["verified"]
 
 
