@@ -106,9 +106,10 @@ class Wire:
     def reach_world(self) -> None:
         """Let what is in the namespace reach what the machine reaches, under the machine's address."""
         _command("ip", "-n", self.name, "route", "replace", "default", "via", self.near)
-        chain = "type nat hook postrouting priority srcnat; policy accept;"
+        hook = "type nat hook postrouting priority srcnat; policy accept;"
         rule = f"ip saddr {self.far} ip daddr != {TEST_NET}.0/24 masquerade"
-        _command("nft", "-f", "-", stdin=f"table ip {self.name} {{ chain out {{ {chain} {rule} }} }}\n")
+        lines = (f"table ip {self.name} {{", "chain out {", hook, rule, "}", "}", "")
+        _command("nft", "-f", "-", stdin="\n".join(lines))
 
     def has(self, pid: int) -> bool:
         """Say whether a process lives in the namespace."""

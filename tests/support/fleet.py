@@ -74,7 +74,8 @@ class Fleet:
             daemon.listen()
             daemon.trust(client)
             daemon.incus("storage", "create", "pixels", "btrfs", f"size={POOL_SIZE}")
-            daemon.incus("network", "create", "pixels0", "ipv4.address=10.77.0.1/24", "ipv6.address=none")
+            bridge = ("ipv4.address=10.77.0.1/24", f"ipv4.nat={'true' if world else 'false'}", "ipv6.address=none")
+            daemon.incus("network", "create", "pixels0", *bridge)
             if name in images:
                 daemon.incus("image", "import", *files, "--alias", IMAGE)
 
