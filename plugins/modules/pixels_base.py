@@ -440,7 +440,7 @@ ARGUMENT_SPEC = {
         "choices": ["built", "open", "published", "discarded", "copied", "rolled_back", "absent"],
         "default": "built",
     },
-    "from_server": {"type": "dict", "options": connection_spec()},
+    "from_server": {"type": "dict", "options": connection_spec("incus")},
     "image": {"type": "str"},
     "from": {"type": "str"},
     "packages": {"type": "list", "elements": "str"},

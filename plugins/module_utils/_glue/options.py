@@ -44,13 +44,15 @@ CONNECTION_OPTIONS = (
 OPTION_NAMES = tuple(option.name for option in CONNECTION_OPTIONS)
 
 
-def connection_spec() -> dict[str, dict[str, object]]:
-    """Return the argument spec of the connection options."""
+def connection_spec(*backends: str) -> dict[str, dict[str, object]]:
+    """Return the argument spec of the connection options, or of those that servers of these kinds have."""
     spec: dict[str, dict[str, object]] = {}
     for option in CONNECTION_OPTIONS:
+        if backends and not option.name.startswith((*backends, "backend")):
+            continue
         entry: dict[str, object] = {"type": option.type, "fallback": (env_fallback, [option.env])}
         if option.choices:
-            entry["choices"] = list(option.choices)
+            entry["choices"] = [choice for choice in option.choices if not backends or choice in backends]
         if option.default is not None:
             entry["default"] = option.default
         if option.secret:

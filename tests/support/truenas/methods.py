@@ -746,39 +746,32 @@ def _clone_snapshot(call: Call, data: Mapping[str, Any]) -> bool:
     return True
 
 
-def _register_snapshots() -> None:
-    spaces: tuple[dict[str, Any], ...] = (
-        {"name": "zfs.snapshot", "until": GOLDEYE, "admin": ("FULL_ADMIN",)},
-        {"name": "zfs.snapshot", "since": GOLDEYE, "private": True, "all": ("FULL_ADMIN",)},
-        {"name": "pool.snapshot", "since": GOLDEYE},
-    )
-    for space in spaces:
-        rules = {key: space[key] for key in ("since", "until", "private") if key in space}
+def _register_snapshots(space: Mapping[str, Any]) -> None:
+    """Register what a name space of snapshots has, for the versions and roles that have it."""
+    rules = {key: space[key] for key in ("since", "until", "private") if key in space}
 
-        def add(
-            verb: str,
-            work: Work,
-            roles: tuple[str, ...],
-            *params: tuple[str, Field],
-            of: dict[str, Any] = space,
-            rules: dict[str, Any] = rules,
-        ) -> None:
-            method(f"{of['name']}.{verb}", *params, roles=of.get("all", roles), **rules)(work)
+    def add(verb: str, work: Work, roles: tuple[str, ...], *params: tuple[str, Field]) -> None:
+        method(f"{space['name']}.{verb}", *params, roles=space.get("all", roles), **rules)(work)
 
-        identity = ("id", NAME)
-        add("query", _query_snapshots, ("SNAPSHOT_READ", "SNAPSHOT_WRITE"), *QUERY)
-        options = ("options", models.QUERY_OPTIONS.optional({}, null=False))
-        add("get_instance", _get_snapshot, ("SNAPSHOT_READ", "SNAPSHOT_WRITE"), identity, options)
-        add("create", _create_snapshot, ("SNAPSHOT_WRITE",), ("snapshot_create", models.SNAPSHOT_CREATE))
-        options = ("options", models.SNAPSHOT_DELETE.optional({}, null=False))
-        add("delete", _delete_snapshot, ("SNAPSHOT_DELETE",), identity, options)
-        options = ("options", models.SNAPSHOT_ROLLBACK.optional({}, null=False))
-        add("rollback", _rollback_snapshot, space.get("admin", ("SNAPSHOT_WRITE", "POOL_WRITE")), identity, options)
-        clone = ("snapshot_clone", models.SNAPSHOT_CLONE)
-        add("clone", _clone_snapshot, space.get("admin", ("SNAPSHOT_WRITE", "DATASET_WRITE")), clone)
+    identity = ("id", NAME)
+    add("query", _query_snapshots, ("SNAPSHOT_READ", "SNAPSHOT_WRITE"), *QUERY)
+    options = ("options", models.QUERY_OPTIONS.optional({}, null=False))
+    add("get_instance", _get_snapshot, ("SNAPSHOT_READ", "SNAPSHOT_WRITE"), identity, options)
+    add("create", _create_snapshot, ("SNAPSHOT_WRITE",), ("snapshot_create", models.SNAPSHOT_CREATE))
+    options = ("options", models.SNAPSHOT_DELETE.optional({}, null=False))
+    add("delete", _delete_snapshot, ("SNAPSHOT_DELETE",), identity, options)
+    options = ("options", models.SNAPSHOT_ROLLBACK.optional({}, null=False))
+    add("rollback", _rollback_snapshot, space.get("admin", ("SNAPSHOT_WRITE", "POOL_WRITE")), identity, options)
+    clone = ("snapshot_clone", models.SNAPSHOT_CLONE)
+    add("clone", _clone_snapshot, space.get("admin", ("SNAPSHOT_WRITE", "DATASET_WRITE")), clone)
 
 
-_register_snapshots()
+for _space in (
+    {"name": "zfs.snapshot", "until": GOLDEYE, "admin": ("FULL_ADMIN",)},
+    {"name": "zfs.snapshot", "since": GOLDEYE, "private": True, "all": ("FULL_ADMIN",)},
+    {"name": "pool.snapshot", "since": GOLDEYE},
+):
+    _register_snapshots(_space)
 
 
 # -- files

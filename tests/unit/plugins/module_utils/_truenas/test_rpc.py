@@ -210,7 +210,7 @@ def test_the_number_says_what_failed(
         newest.faults.add(fault, method, number=number, words=f"because of {API_KEY}")
         with pytest.raises(kind) as caught:
             verb(method, ["px-a"], soon())
-        assert type(caught.value) is kind
+        assert caught.type is kind
         assert method in str(caught.value)
         assert API_KEY not in str(caught.value)
         assert "Traceback" not in str(caught.value)
@@ -232,7 +232,7 @@ def test_an_invalid_request_names_its_fields(newest: Simulation, connect: Connec
         rpc.call("pool.dataset.create", [{"no_such": "tank/x"}], soon())
     with pytest.raises(ApiError, match=r"virt_instance_create.cpu: Input should be a valid string") as caught:
         rpc.job("virt.instance.create", [{**CREATE, "cpu": 2}], soon())
-    assert type(caught.value) is ApiError
+    assert caught.type is ApiError
     assert caught.value.code == 22
 
 
