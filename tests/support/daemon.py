@@ -107,7 +107,7 @@ class Wire:
         """Let what is in the namespace reach what the machine reaches, under the machine's address."""
         _command("ip", "-n", self.name, "route", "replace", "default", "via", self.near)
         hook = "type nat hook postrouting priority srcnat; policy accept;"
-        rule = f"ip saddr {self.far} ip daddr != {TEST_NET}.0/24 masquerade"
+        rule = f'ip saddr {self.far} oifname != "pxt*" masquerade'
         lines = (f"table ip {self.name} {{", "chain out {", hook, rule, "}", "}", "")
         _command("nft", "-f", "-", stdin="\n".join(lines))
 
