@@ -24,8 +24,8 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.deadline impo
 from ansible_collections.pixels.sandbox.plugins.module_utils._truenas.rpc import rpc_from
 from support.truenas.server import Simulation
 
-CALLS = 400
-BATCHES = 9
+CALLS = 200
+BATCHES = 25
 INSTANCES = 8
 
 

@@ -5,19 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from ansible_collections.pixels.sandbox.plugins.module_utils._truenas.endpoint import endpoint_from
-from ansible_collections.pixels.sandbox.plugins.module_utils._truenas.rpc import Pace, Rpc
-from ansible_collections.pixels.sandbox.plugins.module_utils._truenas.transport import Transport
+from ansible_collections.pixels.sandbox.plugins.module_utils._truenas.rpc import Rpc
+from support.truenas.hurry import Connect, hurried
 from support.truenas.server import Simulation
-
-#: Everything that waits does so a thousand times shorter than in use.
-HURRY = Pace(ping=20, pong=0.1, first_pause=0.005, last_pause=0.02, reconnect=2, look=5)
-
-Connect = Callable[..., Rpc]
 
 
 @pytest.fixture(params=["25.04", "25.10"])
@@ -39,10 +34,8 @@ def connect() -> Iterator[Connect]:
     """Make clients, which are closed in the end."""
     made: list[Rpc] = []
 
-    def connect(
-        server: Simulation, user: str = "root", pace: Pace = HURRY, most: int = 1 << 20, **clocks: object
-    ) -> Rpc:
-        made.append(Rpc(Transport(endpoint_from(server.options(user)), most), pace, **clocks))  # type: ignore[arg-type]
+    def connect(server: Simulation, *arguments: Any, **options: Any) -> Rpc:
+        made.append(hurried(server, *arguments, **options))
         return made[-1]
 
     yield connect

@@ -31,10 +31,11 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import
     Unsupported,
 )
 from ansible_collections.pixels.sandbox.plugins.module_utils._truenas.rpc import Rpc, rpc_from
+from ansible_collections.pixels.sandbox.plugins.module_utils._truenas.session import Session
+from ansible_collections.pixels.sandbox.plugins.module_utils._truenas.transport import Link
+from support.truenas.hurry import HURRY, Connect
 from support.truenas.server import API_KEY, Simulation
 from support.truenas.state import User
-
-from .conftest import HURRY, Connect
 
 CREATE = {"name": "px-a", "image": "debian/13", "autostart": False}
 DATASET = "tank/.ix-virt/containers/px-a"
@@ -414,22 +415,41 @@ def test_pings_go_out_while_nothing_comes_in(newest: Simulation, connect: Connec
     assert newest.opened == 1
 
 
-def test_a_stream_of_events_does_not_starve_the_pings(newest: Simulation, connect: Connect) -> None:
+class Flood(Link):
+    """A connection on which something comes each second, and never nothing."""
+
+    def __init__(self, now: list[float]) -> None:
+        self.heard = self.pings = 0
+        self.ended = threading.Event()
+        self._now = now
+
+    def receive(self, seconds: float) -> bytes | None:
+        """Return an event, a hundred times."""
+        if self.heard == 100:
+            raise ConnectionFailed("it is over")
+        self._now[0] += 1
+        self.heard += 1
+        return b'{"method": "collection_update", "params": {"collection": "core.get_jobs", "id": 1, "fields": {}}}'
+
+    def ping(self) -> None:
+        """Count it."""
+        self.pings += 1
+
+    def break_off(self) -> None:
+        """Have nothing to break off."""
+
+    def close(self) -> None:
+        """Say that nothing more is read."""
+        self.ended.set()
+
+
+def test_a_stream_of_events_does_not_starve_the_pings() -> None:
     now = [0.0]
-    rpc = connect(newest, pace=replace(HURRY, ping=25, pong=100), clock=lambda: now[0])
-    made(rpc)
-    [connection] = newest.connections
-    event = {"method": "collection_update", "params": {"collection": "core.get_jobs", "id": 1, "fields": {}}}
-    for count in range(1, 4):
-        # the reader does not wait for a pause of the events: it is one of them that makes it look at the clock
-        now[0] += 26
-
-        def pinged(count: int = count) -> bool:
-            connection.tell("core.get_jobs", event)
-            return connection.pings == count
-
-        wait_for(pinged)
-    assert newest.opened == 1
+    link = Flood(now)
+    session = Session(link, replace(HURRY, ping=25, pong=10), lambda: now[0])
+    assert link.ended.wait(5)
+    assert link.pings == 4
+    assert session.why == "it is over"
 
 
 def test_a_server_that_shows_no_sign_of_life_is_left(newest: Simulation, connect: Connect) -> None:
@@ -525,8 +545,10 @@ def test_a_job_is_known_by_what_the_server_shows_of_it(newest: Simulation, conne
 def test_nothing_is_sent_after_the_deadline(newest: Simulation, connect: Connect) -> None:
     rpc = connect(newest)
     rpc.version(soon())
-    with pytest.raises(DeadlineExceeded, match=r"pool.dataset.create"):
+    with pytest.raises(DeadlineExceeded, match=r"pool.dataset.create: not done after 0 s"):
         rpc.call("pool.dataset.create", [{"name": "tank/x"}], soon(0))
+    # what was sent before this would be known by now
+    assert rpc.call("core.ping", [], soon()) == "pong"
     assert newest.calls("pool.dataset.create") == []
 
 
