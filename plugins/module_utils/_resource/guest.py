@@ -8,6 +8,7 @@ Root in a sandbox can lie about all of it. What comes from there is hostile text
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import ipaddress
@@ -22,6 +23,7 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.deadline impo
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import (
     ConfigError,
     OperationFailed,
+    OutcomeUnknown,
     PixelsError,
 )
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import RUNNING, ExecRequest, Instance, Refusal
@@ -95,7 +97,9 @@ def tell(backend: Backend, found: Instance, wanted: Policy, deadline: Deadline) 
         check_there(backend, found)
         backend.write_file(found.name, POLICY_FILE, io.BytesIO(text), 0o644)
     else:
-        _run(backend, found.name, "apply", deadline, text)
+        # the rules may end the very connection over which they came; what is in force is read back on another one
+        with contextlib.suppress(OutcomeUnknown):
+            _run(backend, found.name, "apply", deadline, text)
 
 
 def forget(backend: Backend, found: Instance, deadline: Deadline) -> None:

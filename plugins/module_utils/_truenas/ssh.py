@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import secrets
 import shlex
 import signal
@@ -24,6 +25,7 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import
     MissingDependency,
     NotFound,
     OperationFailed,
+    OutcomeUnknown,
 )
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.identity import Files
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import ExecRequest, ExecResult, FileInfo, Ssh
@@ -42,6 +44,8 @@ _DRAIN_SECONDS = 10.0
 _CHUNK = 1 << 16
 #: What ssh itself ends with when it could not connect, or lost the connection.
 _SSH_FAILED = 255
+#: What ssh says last when it had a connection and lost it.
+_LOST = re.compile(rb"(client_loop: .*|Connection (to|reset|closed) .*|Timeout, server .*|packet_write_wait: .*)\s*\Z")
 _FILE_SECONDS = 120.0
 _GONE = 66
 _STAT = 'stat -c "%F|%a|%u|%g" -- "$1"'
@@ -84,6 +88,10 @@ class Guests:
                     self._kill(ssh, mark)
                     session.finished(Deadline(_DRAIN_SECONDS))
                 session.drain(_DRAIN_SECONDS)
+                if rc == _SSH_FAILED and session.begun and _LOST.search(bytes(session.err.kept)):
+                    raise OutcomeUnknown(
+                        f"the connection to {ssh.alias} ended before the command did: it may go on there"
+                    )
                 if rc is None or session.begun:
                     out, err = session.out, session.err
                     code = -1 if rc is None else rc

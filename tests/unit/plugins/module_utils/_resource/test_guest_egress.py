@@ -18,6 +18,7 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import
     ConfigError,
     ConnectionFailed,
     OperationFailed,
+    OutcomeUnknown,
     PixelsError,
 )
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import (
@@ -162,6 +163,27 @@ def test_a_running_sandbox_is_told_before_its_record_and_read_back() -> None:
     assert "Its own firewall" in server.files[egress.NOTICE].decode()
     assert (told(server)["in_force"], told(server)["verified"]) == ("yes", True)
     assert not planned(server, **WANTED).changed
+
+
+@pytest.mark.parametrize("loads", [True, False])
+def test_rules_that_end_the_connection_they_came_over_are_read_back_on_another_one(
+    monkeypatch: pytest.MonkeyPatch, loads: bool
+) -> None:
+    server = Server()
+    real = server.execute
+
+    def execute(name: str, request: ExecRequest, deadline: Deadline) -> ExecResult:
+        if request.argv[1] != "apply":
+            return real(name, request, deadline)
+        if loads:
+            real(name, request, deadline)
+        raise OutcomeUnknown("the connection ended")
+
+    monkeypatch.setattr(server, "execute", execute)
+    monkeypatch.setattr(egress, "_BOOT_SECONDS", 0.0)
+    failed = carried_out(server, **WANTED)
+    assert bool(failed) is not loads
+    assert server.box.status == ("running" if loads else "stopped")
 
 
 def test_a_stopped_one_has_it_on_its_disk_and_nobody_knows_whether_it_holds() -> None:

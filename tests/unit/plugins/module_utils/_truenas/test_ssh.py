@@ -12,7 +12,11 @@ from pathlib import Path
 import pytest
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.accounts import ROOT
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.deadline import Deadline
-from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import ConnectionFailed, NotFound
+from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import (
+    ConnectionFailed,
+    NotFound,
+    OutcomeUnknown,
+)
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import ExecRequest, ExecResult, Ssh
 from ansible_collections.pixels.sandbox.plugins.module_utils._truenas import ssh
 from ansible_collections.pixels.sandbox.plugins.module_utils._truenas.ssh import Guests
@@ -56,6 +60,13 @@ def test_nothing_of_a_command_is_among_the_words_of_ssh() -> None:
 
 def test_a_command_that_ends_as_ssh_does_when_it_fails_is_still_a_command() -> None:
     assert run("/bin/sh", "-c", "exit 255").rc == 255
+
+
+def test_a_connection_that_is_lost_is_no_end_of_a_command(shell: Path) -> None:
+    lost = "echo pixels-begun; echo out; echo 'client_loop: send disconnect: Broken pipe' >&2; exit 255\n"
+    (shell / "ssh").write_text(f"#!/bin/sh\n{lost}")
+    with pytest.raises(OutcomeUnknown, match="px-one ended before the command did"):
+        run("true")
 
 
 def test_what_does_not_let_us_in_is_no_result(shell: Path, monkeypatch: pytest.MonkeyPatch) -> None:
