@@ -366,3 +366,16 @@ def test_variables_can_be_written_as_json(parse: Parse) -> None:
     found = variables(parse(sandbox("a", labels={"team": "red"})), "a")
     own = {name: value for name, value in found.items() if name.startswith(("pixels_", "ansible_"))}
     assert json.loads(json.dumps(own)) == own
+
+
+def test_a_sandbox_that_is_reached_over_ssh_has_ansibles_own_connection() -> None:
+    way = {"host": "10.66.0.2", "user": "root", "private_key_file": "/k", "common_args": "-o HostKeyAlias=px-box"}
+    assert pixels.ssh_variables({"ssh": way}) == {
+        "ansible_connection": "ssh",
+        "ansible_host": "10.66.0.2",
+        "ansible_user": "root",
+        "ansible_ssh_private_key_file": "/k",
+        "ansible_ssh_common_args": "-o HostKeyAlias=px-box",
+        "ansible_ssh_host_key_checking": True,
+    }
+    assert pixels.ssh_variables({"ssh": None}) == {"ansible_connection": "ssh"}

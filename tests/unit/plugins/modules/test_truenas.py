@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 from ansible.module_utils import basic
-from ansible_collections.pixels.sandbox.plugins.inventory.pixels import Server, read_server, ssh_variables
 from ansible_collections.pixels.sandbox.plugins.module_utils._backend.select import backend_from
 from ansible_collections.pixels.sandbox.plugins.module_utils._glue import run as glue
 from ansible_collections.pixels.sandbox.plugins.module_utils._truenas import backend, ssh
@@ -192,23 +191,18 @@ def test_a_command_keeps_its_words(run: Run) -> None:
     assert result["stdout"] == "two words|$HOME;id||"
 
 
-def test_the_inventory_gives_the_way_in_and_no_secret(run: Run, options: dict[str, Any]) -> None:
+def test_what_is_said_of_a_sandbox_has_the_way_in_and_no_secret(run: Run) -> None:
     run(pixels_instance, name="box", image="debian/13")
-    records = read_server(Server("", "", options), False)
-    assert isinstance(records, list)
-    variables = ssh_variables(records[0])
-    assert variables["ansible_connection"] == "ssh"
-    assert variables["ansible_host"].startswith("10.66.0.")
-    assert variables["ansible_ssh_host_key_checking"] is True
-    assert "KnownHostsCommand=/bin/echo px-box ssh-ed25519 " in variables["ansible_ssh_common_args"]
-    assert API_KEY not in json.dumps([records, variables])
+    (found,) = run(pixels_instance_info)["instances"]
+    assert found["ssh"]["host"].startswith("10.66.0.")
+    assert "KnownHostsCommand=/bin/echo px-box ssh-ed25519 " in found["ssh"]["common_args"]
+    assert API_KEY not in json.dumps(found)
 
 
-def test_a_stopped_sandbox_has_no_way_in(run: Run, options: dict[str, Any]) -> None:
+def test_a_stopped_sandbox_has_no_way_in(run: Run) -> None:
     run(pixels_instance, name="box", image="debian/13", state="stopped")
-    records = read_server(Server("", "", options), False)
-    assert isinstance(records, list)
-    assert ssh_variables(records[0]) == {"ansible_connection": "ssh"}
+    (found,) = run(pixels_instance_info)["instances"]
+    assert not found["ssh"]
 
 
 def test_a_server_that_is_not_verified_is_warned_of(
