@@ -202,7 +202,7 @@ def switch(changed: set[str], before: Legs, after: Legs) -> None:
     wanted = generation_in(read(NGINX))
     # one that was broken off may have left the file, and a reload that was not taken an older one in force
     if str(NGINX) in changed or answered_generation() != wanted:
-        run("nginx", "-q", "-s", "reload")
+        reload_nginx()
     # while nginx makes its new workers
     load_rules(after)
     wait_until(
@@ -280,6 +280,11 @@ def generation_in(text: str | None) -> str | None:
     """Return the fingerprint that a file of nginx carries, None where it carries none."""
     _head, _name, rest = (text or "").partition(f"server_name {render.GENERATION_NAME};")
     return rest.partition('return 200 "')[2].partition('"')[0] or None
+
+
+def reload_nginx() -> None:
+    """Have nginx read its file again; one that is just starting has not yet said where a signal finds it."""
+    wait_until(lambda: succeeds("nginx", "-q", "-s", "reload"), "nginx cannot be told to read its file again")
 
 
 def listening_workers() -> int:

@@ -158,3 +158,20 @@ def test_what_is_kept_of_refusals_is_bounded(program: ModuleType, tmp_path: Path
     kept = json.loads(path.read_text())
     assert len(kept) == program.MOST_REFUSALS
     assert path.stat().st_size < 2 * 256 * program.MOST_REFUSALS + 200 * program.MOST_REFUSALS
+
+
+def test_nginx_that_is_just_starting_is_told_again(program: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = [False, False, True]
+    told: list[tuple[str, ...]] = []
+
+    def succeeds(*command: str) -> bool:
+        told.append(command)
+        return answers.pop(0)
+
+    monkeypatch.setattr(program, "succeeds", succeeds)
+    program.reload_nginx()
+    assert told == [("nginx", "-q", "-s", "reload")] * 3
+    monkeypatch.setattr(program, "READY_SECONDS", 0.1)
+    monkeypatch.setattr(program, "succeeds", lambda *_command: False)
+    with pytest.raises(program.Failed, match="cannot be told"):
+        program.reload_nginx()
