@@ -444,7 +444,10 @@ def _network(entry: str, text: str) -> Network:
 
 
 def _network_text(network: Network) -> str:
-    return str(network.network_address) if network.prefixlen == network.max_prefixlen else str(network)
+    """Return a network in the one form that all Pythons write: from 3.13 on they write mapped addresses as here."""
+    mapped = network.network_address.ipv4_mapped if isinstance(network, ipaddress.IPv6Network) else None
+    address = f"::ffff:{mapped}" if mapped else str(network.network_address)
+    return address if network.prefixlen == network.max_prefixlen else f"{address}/{network.prefixlen}"
 
 
 def _check_network(entry: str, network: Network, private: bool) -> None:

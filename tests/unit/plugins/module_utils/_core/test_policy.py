@@ -255,7 +255,7 @@ def test_what_presets_had_is_enforced_until_a_task_asks_for_more(monkeypatch: py
 
 
 def test_a_denial_may_name_what_is_never_let_through() -> None:
-    for entry in ("169.254.169.254", "0.0.0.0/0", "*.github.io", "::ffff:a00:1", "10.0.0.1:53", "a.example.com:853"):
+    for entry in ("169.254.169.254", "0.0.0.0/0", "*.github.io", "::ffff:10.0.0.1", "10.0.0.1:53", "a.example.com:853"):
         assert parse(entry, refusing=True).text == entry
 
 
