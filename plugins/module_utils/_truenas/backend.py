@@ -52,12 +52,11 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import 
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.possible import check_option, check_wanted
 from ansible_collections.pixels.sandbox.plugins.module_utils._truenas import bootstrap, ssh, wire
 from ansible_collections.pixels.sandbox.plugins.module_utils._truenas.lacking import Lacking
-from ansible_collections.pixels.sandbox.plugins.module_utils._truenas.rpc import Rpc, rpc_from
+from ansible_collections.pixels.sandbox.plugins.module_utils._truenas.rpc import READ_SECONDS, Rpc, rpc_from
 from ansible_collections.pixels.sandbox.plugins.module_utils._truenas.snapshots import Snapshots
 from ansible_collections.pixels.sandbox.plugins.module_utils._truenas.state import States
 from ansible_collections.pixels.sandbox.plugins.module_utils._truenas.wire import State
 
-_SECONDS = 60.0
 _POLL_SECONDS = 0.3
 _READY = "INITIALIZED"
 #: The one server that a TrueNAS fetches images from.
@@ -106,11 +105,11 @@ class TrueNasBackend(Lacking):
         """Return what the server can do."""
         self._virt()
         try:
-            cores = int(self._rpc.call("system.info", [], Deadline(_SECONDS))["cores"])
+            cores = int(self._rpc.call("system.info", [], Deadline(READ_SECONDS))["cores"])
         except (ApiError, AuthenticationFailed, Unsupported, KeyError):
             # it takes a right that nothing else here needs
             cores = 1
-        return Capabilities("truenas", self._rpc.version_text(Deadline(_SECONDS)), cores=cores)
+        return Capabilities("truenas", self._rpc.version_text(Deadline(READ_SECONDS)), cores=cores)
 
     def list_instances(self, addresses: bool = True) -> tuple[Instance, ...]:  # noqa: ARG002
         """Return the px- instances, sorted by name, and what is left of those that are gone."""
@@ -129,7 +128,7 @@ class TrueNasBackend(Lacking):
 
     def list_images(self) -> tuple[Image, ...]:
         """Return the images that the server offers, by the names that it has for them; it has more, which it does not list."""
-        choices = self._rpc.call("virt.instance.image_choices", [], Deadline(_SECONDS))
+        choices = self._rpc.call("virt.instance.image_choices", [], Deadline(READ_SECONDS))
         return tuple(
             Image("", (alias,), description=str(entry.get("label") or "")) for alias, entry in sorted(choices.items())
         )
@@ -139,7 +138,7 @@ class TrueNasBackend(Lacking):
         jobs = self._rpc.call(
             "core.get_jobs",
             [[["state", "in", ["WAITING", "RUNNING"]], ["method", "^", "virt.instance."]], {}],
-            Deadline(_SECONDS),
+            Deadline(READ_SECONDS),
         )
         wanted = names.server_name(name)
         for job in jobs:
@@ -284,7 +283,7 @@ class TrueNasBackend(Lacking):
         """Put the disk back; what is kept of the sandbox stays, but for what is recorded of the disk."""
         name = instance.name
         entry = self._there(name)
-        self._rpc.check_permitted([self._snapshots.method("rollback")], Deadline(_SECONDS))
+        self._rpc.check_permitted([self._snapshots.method("rollback")], Deadline(READ_SECONDS))
         if _runs(entry):
             raise OperationFailed(f"{name} is {str(entry['status']).lower()}: only a stopped one is restored")
         if self._snapshots.get(self._dataset(entry), wire.CHECKPOINT + label) is None:
@@ -304,7 +303,7 @@ class TrueNasBackend(Lacking):
 
         AuthenticationFailed says that the user of the key may not restore, before anything is stopped or removed for it.
         """
-        self._rpc.check_permitted([self._snapshots.method("rollback")], Deadline(_SECONDS))
+        self._rpc.check_permitted([self._snapshots.method("rollback")], Deadline(READ_SECONDS))
         newer = self._newer(self._there(instance.name), wire.CHECKPOINT + label)
         foreign = [text for record in newer if not (text := str(record["snapshot_name"])).startswith(_OURS)]
         if foreign:
@@ -364,7 +363,7 @@ class TrueNasBackend(Lacking):
     def _virt(self) -> Record:
         """Return the settings of the server's virtualisation; ConfigError while it is not there for use."""
         if self._config is None:
-            config = dict(self._rpc.call("virt.global.config", [], Deadline(_SECONDS)))
+            config = dict(self._rpc.call("virt.global.config", [], Deadline(READ_SECONDS)))
             if config.get("state") != _READY:
                 raise ConfigError(
                     f"{self._server}: its instances are {config.get('state')}: choose a pool for them and wait until they are {_READY}"
@@ -383,7 +382,7 @@ class TrueNasBackend(Lacking):
         """
         self._virt()
         filters = [condition, ["type", "=", "CONTAINER"]]
-        found = self._rpc.call("virt.instance.query", [filters, {"extra": {"raw": True}}], Deadline(_SECONDS))
+        found = self._rpc.call("virt.instance.query", [filters, {"extra": {"raw": True}}], Deadline(READ_SECONDS))
         if not found:
             self._config = None
             self._virt()
@@ -437,7 +436,7 @@ class TrueNasBackend(Lacking):
     def _check_network(self, network: str | None) -> None:
         if network is None:
             return
-        there = sorted(self._rpc.call("virt.device.nic_choices", ["BRIDGED"], Deadline(_SECONDS)))
+        there = sorted(self._rpc.call("virt.device.nic_choices", ["BRIDGED"], Deadline(READ_SECONDS)))
         if network not in there:
             raise ConfigError(f"network: there is no network {network}; there are: {', '.join(there) or 'none'}")
 
@@ -604,7 +603,7 @@ class TrueNasBackend(Lacking):
         always = ("virt.instance.create", "virt.instance.update", "virt.instance.delete")
         datasets = ("pool.dataset.create", "pool.dataset.update", "pool.dataset.delete")
         snapshots = [self._snapshots.method(verb) for verb in ("create", "delete")]
-        self._rpc.check_permitted([*always, *datasets, *snapshots, *methods], Deadline(_SECONDS))
+        self._rpc.check_permitted([*always, *datasets, *snapshots, *methods], Deadline(READ_SECONDS))
 
     # -- private: changing
 

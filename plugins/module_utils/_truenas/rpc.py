@@ -60,6 +60,8 @@ READS = frozenset(
         "version_short",
     ]
 )
+#: How long a read may take. It may be the first thing that is asked, and logins be refused for a minute before it.
+READ_SECONDS = 150.0
 ENDED = ("SUCCESS", "FAILED", "ABORTED")
 SUPPORTED = ((25, 4), (25, 10))
 REFUSALS = {

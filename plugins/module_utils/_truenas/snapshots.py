@@ -8,9 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.deadline import Deadline
-from ansible_collections.pixels.sandbox.plugins.module_utils._truenas.rpc import Rpc
+from ansible_collections.pixels.sandbox.plugins.module_utils._truenas.rpc import READ_SECONDS, Rpc
 
-_SECONDS = 60.0
 #: From this release on they are pool.snapshot.*, and zfs.snapshot.* before.
 _RENAMED = (25, 10)
 
@@ -23,7 +22,7 @@ class Snapshots:
 
     def method(self, verb: str) -> str:
         """Return the method of the release for a verb."""
-        renamed = self._rpc.version(Deadline(_SECONDS)) >= _RENAMED
+        renamed = self._rpc.version(Deadline(READ_SECONDS)) >= _RENAMED
         return f"{'pool' if renamed else 'zfs'}.snapshot.{verb}"
 
     def create(self, dataset: str, name: str, deadline: Deadline) -> None:
@@ -48,13 +47,13 @@ class Snapshots:
         """Return the names of all snapshots of a dataset, in the order of the server."""
         # with their properties the server would read every snapshot that it has
         rows = self._rpc.call(
-            self.method("query"), [[["dataset", "=", dataset]], {"select": ["name"]}], Deadline(_SECONDS)
+            self.method("query"), [[["dataset", "=", dataset]], {"select": ["name"]}], Deadline(READ_SECONDS)
         )
         return tuple(str(row["name"]).partition("@")[2] for row in rows)
 
     def get(self, dataset: str, name: str) -> dict[str, Any] | None:
         """Return one snapshot with its properties."""
-        rows = self._rpc.call(self.method("query"), [[["id", "=", f"{dataset}@{name}"]], {}], Deadline(_SECONDS))
+        rows = self._rpc.call(self.method("query"), [[["id", "=", f"{dataset}@{name}"]], {}], Deadline(READ_SECONDS))
         return dict(rows[0]) if rows else None
 
     def records(self, dataset: str) -> list[dict[str, Any]]:

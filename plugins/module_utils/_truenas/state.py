@@ -22,12 +22,11 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import
     PixelsError,
 )
 from ansible_collections.pixels.sandbox.plugins.module_utils._truenas import wire
-from ansible_collections.pixels.sandbox.plugins.module_utils._truenas.rpc import Rpc
+from ansible_collections.pixels.sandbox.plugins.module_utils._truenas.rpc import READ_SECONDS, Rpc
 from ansible_collections.pixels.sandbox.plugins.module_utils._truenas.snapshots import Snapshots
 from ansible_collections.pixels.sandbox.plugins.module_utils._truenas.wire import State
 
 _FOLDER = "pixels"
-_SECONDS = 60.0
 _POLL_SECONDS = 0.2
 #: How long another writer may take before it counts as dead.
 _PATIENCE = 20.0
@@ -45,13 +44,13 @@ class States:
     def all(self) -> dict[str, State]:
         """Return every state."""
         stem = f"{self._folder}/"
-        records = self._rpc.call("pool.dataset.query", [[["id", "^", stem]], {}], Deadline(_SECONDS))
+        records = self._rpc.call("pool.dataset.query", [[["id", "^", stem]], {}], Deadline(READ_SECONDS))
         found = {str(record["id"]).removeprefix(stem): wire.state_from_wire(record) for record in records}
         return {name: state for name, state in found.items() if "/" not in name}
 
     def get(self, name: str) -> State | None:
         """Return the state of a sandbox."""
-        records = self._rpc.call("pool.dataset.query", [[["id", "=", self._path(name)]], {}], Deadline(_SECONDS))
+        records = self._rpc.call("pool.dataset.query", [[["id", "=", self._path(name)]], {}], Deadline(READ_SECONDS))
         return wire.state_from_wire(records[0]) if records else None
 
     def claim(self, name: str, state: State, deadline: Deadline) -> None:
@@ -100,7 +99,7 @@ class States:
                     return self._write(name, now, replace(change(now), number=now.number + skip), deadline)
             finally:
                 with contextlib.suppress(PixelsError):
-                    self._snapshots.delete(self._path(name), mark, Deadline(_SECONDS))
+                    self._snapshots.delete(self._path(name), mark, Deadline(READ_SECONDS))
 
     def drop(self, name: str, deadline: Deadline) -> None:
         """Forget a sandbox; one that is not known is success."""

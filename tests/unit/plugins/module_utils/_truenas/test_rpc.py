@@ -30,7 +30,7 @@ from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import
     PixelsError,
     Unsupported,
 )
-from ansible_collections.pixels.sandbox.plugins.module_utils._truenas.rpc import Rpc, rpc_from
+from ansible_collections.pixels.sandbox.plugins.module_utils._truenas.rpc import READ_SECONDS, Rpc, rpc_from
 from ansible_collections.pixels.sandbox.plugins.module_utils._truenas.session import Session
 from ansible_collections.pixels.sandbox.plugins.module_utils._truenas.transport import Link
 from support.truenas.hurry import HURRY, Connect
@@ -140,6 +140,24 @@ def test_logins_that_are_refused_for_good_end_with_the_deadline(newest: Simulati
     with pytest.raises(DeadlineExceeded, match="refuses logins for now"):
         connect(newest, pace=replace(HURRY, first_pause=1, last_pause=30), sleep=sleep).version(deadline)
     assert newest.logins < 12
+
+
+def test_a_read_has_the_time_of_a_minute_in_which_logins_are_refused(newest: Simulation, connect: Connect) -> None:
+    now = [0.0]
+
+    def sleep(seconds: float) -> None:
+        # the server is at work at each refusal, too
+        now[0] += seconds + 5.5
+        if now[0] > 60:
+            newest.faults.clear()
+
+    newest.faults.add("busy", times=1000)
+    deadline = Deadline(READ_SECONDS, lambda: now[0], sleep)
+    assert connect(newest, pace=replace(HURRY, first_pause=0.5, last_pause=30), sleep=sleep).version(deadline) == (
+        25,
+        10,
+    )
+    assert now[0] > 60
 
 
 def test_the_real_limit_is_kept_to(newest: Simulation, connect: Connect) -> None:
