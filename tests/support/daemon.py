@@ -80,7 +80,8 @@ class Wire:
 
     def up(self) -> None:
         """Make the namespace and the pair."""
-        for net in (8 * number for number in range(1, 31)):
+        # nine are more than run at once; the rest of the net may be somebody's, whatever the RFC says
+        for net in (8 * number for number in range(1, 10)):
             hole = f"{TEST_NET}.{net}/29"
             # taken by another run of these tests: the kernel refuses a second route to the same net
             if not subprocess.run(
