@@ -6,13 +6,14 @@
 
 # In an order that lets those that compute run beside those that wait for guests.
 STAGES=(sanity-oldest incus lint live sanity-newest unit units-oldest docs package units-newest
-  live-egress story-provision story-lifecycle story-checkpoint story-connection story-inventory story-bases story-fleet story-truenas story-egress verify)
+  story-provision live-egress story-lifecycle story-checkpoint story-connection story-inventory story-bases story-fleet story-truenas story-egress verify)
 
 # How many stages may still run when one begins: the first on the real Incus needs what was set up before, and attacks need a quiet
-# machine. The longest comes first of those that may have company.
+# machine. Two projects on one bridge cannot both have a running sandbox of one name: the live tests share names, stories have their own.
+# The longest comes first of those that may have company.
 stage_beside() {
   case $1 in
-    live | story-fleet | verify) echo 0 ;;
+    live | live-egress | story-fleet | verify) echo 0 ;;
     *) echo 1 ;;
   esac
 }
