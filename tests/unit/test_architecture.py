@@ -27,6 +27,7 @@ ROLES = sorted(path.name for path in (ROOT / "roles").iterdir())
 LAYERS = (
     ("module_utils/_core/", ("module_utils._core.",)),
     ("module_utils/_backend/base.py", ("module_utils._core.",)),
+    ("module_utils/_backend/streams.py", ("module_utils._core.",)),
     (
         "module_utils/_backend/select.py",
         (
@@ -47,6 +48,7 @@ LAYERS = (
             "module_utils._incus.",
             "module_utils._incus",
             "module_utils._backend.base",
+            "module_utils._backend.streams",
         ),
     ),
     ("module_utils/_truenas/endpoint.py", ("module_utils._core.errors",)),
@@ -62,6 +64,7 @@ LAYERS = (
             "module_utils._truenas.",
             "module_utils._truenas",
             "module_utils._backend.base",
+            "module_utils._backend.streams",
         ),
     ),
     (

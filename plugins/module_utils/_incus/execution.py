@@ -8,10 +8,10 @@ from __future__ import annotations
 import contextlib
 import secrets
 import socket
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from ansible_collections.pixels.sandbox.plugins.module_utils._backend.streams import Streams
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.deadline import Deadline
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import OperationFailed, PixelsError
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.model import ExecRequest, ExecResult
@@ -58,84 +58,13 @@ def _kill(client: Client, server_name: str, mark: str) -> None:
         return
 
 
-class _Stream:
-    """One output of a command, read to its end and kept up to a limit."""
-
-    def __init__(self, limit: int | None) -> None:
-        self.kept = bytearray()
-        self.limit = limit
-        self.truncated = False
-
-    def add(self, data: bytes) -> None:
-        """Keep what still fits."""
-        room = len(data) if self.limit is None else max(0, self.limit - len(self.kept))
-        self.kept += data[:room]
-        self.truncated = self.truncated or room < len(data)
-
-
-class _Streams:
-    """The threads that feed a command and read from it."""
-
-    def __init__(self, sockets: Mapping[str, websocket.WebSocket], head: bytes, request: ExecRequest) -> None:
-        self.out, self.err = _Stream(request.output_limit), _Stream(request.output_limit)
-        self._request = request
-        self._news = threading.Condition()
-        self._open = 2
-        self._readers = [
-            threading.Thread(target=self._read, args=(sockets["1"], self.out), daemon=True),
-            threading.Thread(target=self._read, args=(sockets["2"], self.err), daemon=True),
-        ]
-        self.threads = [*self._readers, threading.Thread(target=self._feed, args=(sockets["0"], head), daemon=True)]
-        for thread in self.threads:
-            thread.start()
-
-    def drain(self, seconds: float) -> None:
-        """Wait until both outputs have ended; a child left in the background may hold them open for ever."""
-        deadline = Deadline(seconds)
-        for thread in self._readers:
-            thread.join(deadline.left())
-
-    def _read(self, stream: websocket.WebSocket, sink: _Stream) -> None:
-        for data in _frames(stream):
-            with self._news:
-                sink.add(data)
-                self._news.notify_all()
-        with self._news:
-            self._open -= 1
-            self._news.notify_all()
-
-    def _feed(self, stream: websocket.WebSocket, head: bytes) -> None:
-        """Send the header and standard input; a process that ends without reading it is no failure."""
-        import websocket
-
-        try:
-            _send(stream, head)
-            _send(stream, self._answer() + self._request.stdin)
-            # an empty text message is the API's end of file
-            stream.send("")
-        except (websocket.WebSocketException, OSError, AttributeError):
-            return
-
-    def _answer(self) -> bytes:
-        """Wait for the gate to open and return what goes in front of standard input."""
-        gate = self._request.gate
-        if gate is None:
-            return b""
-        with self._news:
-            while (answer := gate(bytes(self.out.kept + self.err.kept))) is None:
-                if not self._open:
-                    return b""
-                self._news.wait()
-        return answer
-
-
 class _Session:
     """One exec operation with its sockets, closed in every case."""
 
     def __init__(self, client: Client, server_name: str, script: str, ids: tuple[int, int]) -> None:
         self._client = client
         self._sockets: dict[str, websocket.WebSocket] = {}
-        self._streams: _Streams | None = None
+        self._streams: Streams | None = None
         body = {
             "command": ["/bin/sh", "-c", script, "pixels"],
             "environment": {},
@@ -163,9 +92,12 @@ class _Session:
     def __exit__(self, *_args: object) -> None:
         self.close()
 
-    def stream(self, head: bytes, request: ExecRequest) -> _Streams:
+    def stream(self, head: bytes, request: ExecRequest) -> Streams:
         """Start to feed the command and to read from it."""
-        self._streams = _Streams(self._sockets, head, request)
+        sockets = self._sockets
+        self._streams = Streams(
+            request, _frames(sockets["1"]), _frames(sockets["2"]), lambda rest: _feed(sockets["0"], head, rest)
+        )
         return self._streams
 
     def finished(self, deadline: Deadline) -> bool:
@@ -192,8 +124,7 @@ class _Session:
                 if stream.sock is not None:
                     stream.sock.shutdown(socket.SHUT_RDWR)
         if self._streams:
-            for thread in self._streams.threads:
-                thread.join(5)
+            self._streams.join(5)
         for stream in self._sockets.values():
             stream.shutdown()
         self._sockets = {}
@@ -212,6 +143,19 @@ def _frames(stream: websocket.WebSocket) -> Iterator[bytes]:
         if opcode != websocket.ABNF.OPCODE_BINARY:
             return
         yield data
+
+
+def _feed(stream: websocket.WebSocket, head: bytes, rest: Callable[[], bytes]) -> None:
+    """Send the header and standard input; a process that ends without reading it is no failure."""
+    import websocket
+
+    try:
+        _send(stream, head)
+        _send(stream, rest())
+        # an empty text message is the API's end of file
+        stream.send("")
+    except (websocket.WebSocketException, OSError, AttributeError):
+        return
 
 
 def _send(stream: websocket.WebSocket, data: bytes) -> None:

@@ -13,11 +13,11 @@ import secrets
 import shlex
 import signal
 import subprocess
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import IO, BinaryIO
 
+from ansible_collections.pixels.sandbox.plugins.module_utils._backend.streams import Streams
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.accounts import ROOT, Account
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.deadline import Deadline
 from ansible_collections.pixels.sandbox.plugins.module_utils._core.errors import (
@@ -82,23 +82,23 @@ class Guests:
         patience = Deadline(deadline.slice(ENTRY_SECONDS))
         while True:
             with _Session(ssh, WRAPPER) as session:
-                session.stream(head, complete)
+                streams = session.stream(head, complete)
                 rc = session.finished(deadline)
                 if rc is None:
                     self._kill(ssh, mark)
                     session.finished(Deadline(_DRAIN_SECONDS))
-                session.drain(_DRAIN_SECONDS)
-                if rc == _SSH_FAILED and session.begun and _LOST.search(bytes(session.err.kept)):
+                streams.drain(_DRAIN_SECONDS)
+                if rc == _SSH_FAILED and session.begun and _LOST.search(bytes(streams.err.kept)):
                     raise OutcomeUnknown(
                         f"the connection to {ssh.alias} ended before the command did: it may go on there"
                     )
                 if rc is None or session.begun:
-                    out, err = session.out, session.err
+                    out, err = streams.out, streams.err
                     code = -1 if rc is None else rc
                     return ExecResult(
                         code, bytes(out.kept), bytes(err.kept), out.truncated, err.truncated, timed_out=rc is None
                     )
-                failure = _failure(ssh, bytes(session.err.kept), rc)
+                failure = _failure(ssh, bytes(streams.err.kept), rc)
             if patience.seconds - patience.left() >= min(patience.seconds, _may_take(failure)):
                 raise failure
             deadline.pause(_POLL_SECONDS, str(failure))
@@ -220,21 +220,6 @@ def _said(text: bytes) -> str:
     return "".join(char if char.isprintable() else " " for char in shown)
 
 
-class _Stream:
-    """One output of a command, read to its end and kept up to a limit."""
-
-    def __init__(self, limit: int | None) -> None:
-        self.kept = bytearray()
-        self.limit = limit
-        self.truncated = False
-
-    def add(self, data: bytes) -> None:
-        """Keep what still fits."""
-        room = len(data) if self.limit is None else max(0, self.limit - len(self.kept))
-        self.kept += data[:room]
-        self.truncated = self.truncated or room < len(data)
-
-
 class _Session:
     """One run of ssh, ended in every case."""
 
@@ -252,10 +237,7 @@ class _Session:
         except FileNotFoundError as exc:
             raise MissingDependency("ssh (the program of OpenSSH)") from exc
         self.begun = False
-        self.out = self.err = _Stream(None)
-        self._news = threading.Condition()
-        self._open = 2
-        self._threads: list[threading.Thread] = []
+        self._streams: Streams | None = None
 
     def __enter__(self) -> _Session:
         return self
@@ -264,27 +246,22 @@ class _Session:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-        for thread in self._threads:
-            thread.join(5)
+        if self._streams:
+            self._streams.join(5)
         for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
             with contextlib.suppress(OSError):
                 if stream:
                     stream.close()
 
-    def stream(self, head: bytes, request: ExecRequest) -> None:
+    def stream(self, head: bytes, request: ExecRequest) -> Streams:
         """Start to feed the command and to read from it."""
-        self.out, self.err = _Stream(request.output_limit), _Stream(request.output_limit)
         stdin, stdout, stderr = self._process.stdin, self._process.stdout, self._process.stderr
         if stdin is None or stdout is None or stderr is None:
             raise OperationFailed("ssh has no standard streams")
-        for target, args in (
-            (self._read, (stdout, self._add_output)),
-            (self._read, (stderr, self.err.add)),
-            (self._feed, (stdin, head, request)),
-        ):
-            thread = threading.Thread(target=target, args=args, daemon=True)
-            self._threads.append(thread)
-            thread.start()
+        self._streams = Streams(
+            request, self._after_begin(_chunks(stdout)), _chunks(stderr), lambda rest: _feed(stdin, head, rest)
+        )
+        return self._streams
 
     def finished(self, deadline: Deadline) -> int | None:
         """Wait for the end and return the exit code, None where it did not come in time."""
@@ -293,54 +270,31 @@ class _Session:
         except subprocess.TimeoutExpired:
             return None
 
-    def drain(self, seconds: float) -> None:
-        """Wait until both outputs have ended; a child left in the background may hold them open for ever."""
-        deadline = Deadline(seconds)
-        for thread in self._threads[:2]:
-            thread.join(deadline.left())
+    def _after_begin(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        """Yield what follows the first line of ours; a shell of root may say something before it is asked to."""
+        head = b""
+        for data in chunks:
+            if self.begun:
+                yield data
+                continue
+            head += data
+            _before, begin, rest = head.partition(_BEGUN)
+            if begin:
+                self.begun = True
+                yield rest
 
-    def _add_output(self, data: bytes) -> None:
-        if not self.begun:
-            self._head += data
-            if len(self._head) < len(_BEGUN):
-                return
-            if not self._head.startswith(_BEGUN):
-                # a shell of root that says something before it is asked to
-                at = self._head.find(_BEGUN)
-                if at < 0:
-                    return
-                self._head = self._head[at:]
-            data, self.begun = self._head.removeprefix(_BEGUN), True
-        self.out.add(data)
 
-    _head = b""
+def _chunks(stream: IO[bytes]) -> Iterator[bytes]:
+    """Yield what comes in until the end, also that of the process."""
+    with contextlib.suppress(OSError, ValueError):
+        while data := os.read(stream.fileno(), _CHUNK):
+            yield data
 
-    def _read(self, stream: IO[bytes], sink: Callable[[bytes], None]) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            while data := os.read(stream.fileno(), _CHUNK):
-                with self._news:
-                    sink(data)
-                    self._news.notify_all()
-        with self._news:
-            self._open -= 1
-            self._news.notify_all()
 
-    def _feed(self, stream: IO[bytes], head: bytes, request: ExecRequest) -> None:
-        """Send the header and standard input; a process that ends without reading it is no failure."""
-        with contextlib.suppress(OSError, ValueError):
-            stream.write(head)
-            stream.flush()
-            stream.write(self._answer(request) + request.stdin)
-            stream.close()
-
-    def _answer(self, request: ExecRequest) -> bytes:
-        """Wait for the gate to open and return what goes in front of standard input."""
-        gate = request.gate
-        if gate is None:
-            return b""
-        with self._news:
-            while (answer := gate(bytes(self.out.kept + self.err.kept))) is None:
-                if not self._open:
-                    return b""
-                self._news.wait()
-        return answer
+def _feed(stream: IO[bytes], head: bytes, rest: Callable[[], bytes]) -> None:
+    """Send the header and standard input; a process that ends without reading it is no failure."""
+    with contextlib.suppress(OSError, ValueError):
+        stream.write(head)
+        stream.flush()
+        stream.write(rest())
+        stream.close()
